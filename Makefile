@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+ifneq ($(KERNELRELEASE),)
+obj-$(CONFIG_VIRTIO_IOMMU_RUST) += virtio_iommu.o
+else
+
+# Outside of a kernel build this is the developer's front door. tools/ does the work.
+
+# `make run SHELL=1` asks for a shell in the guest. But SHELL is also what make runs its recipes with.
+ifeq ($(origin SHELL),command line)
+GUEST_SHELL := $(SHELL)
+override SHELL := /bin/sh
+endif
+
+ARCH ?= $(patsubst aarch64,arm64,$(shell uname -m))
+PYTHON := $(shell python3 -c 'import pytest' 2>/dev/null && echo python3 || echo /usr/bin/python3)
+
+# What is on the command line is for these recipes, not for the makes that they run.
+MAKEOVERRIDES :=
+export ARCH KDIR VARIANT
+
+.DEFAULT_GOAL := help
+.PHONY: help setup kernel run test test-all test-kernels lint series integrate unintegrate clean
+
+help:
+	@sed -n 's/^#: \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+
+#: make setup         install and fetch what is missing: packages, kernel source, Rust source, bindgen
+#: make run           build the kernel and boot a guest with disks and an edu device behind the IOMMU
+#:   PASSTHROUGH=1      identity domains (iommu.passthrough=1)
+#:   SHELL=1            an interactive shell in the guest; Ctrl-A X ends it
+#:   APPEND='...'       more words for the kernel command line
+#:   QEMU_ARGS='...'    more arguments for QEMU
+#: make kernel        build a kernel into build/$ARCH/
+#:   VARIANT=name       a variant, see tests/configs/: module, passthrough, plain, debug
+#: make test          the test suite; its last line counts what passed, failed and was skipped
+#:   T=name             only the tests whose name holds this
+#: make test-all      the long tests too: debug kernel, stress
+#: make lint          rustfmt, clippy, rustdoc, checkpatch, no unsafe in the driver, shellcheck, ruff
+#: make integrate KDIR=tree     put this project into a Linux 7.3 tree
+#: make unintegrate KDIR=tree   take it out again
+#: make series        the same as a patch series, in build/series/
+#: make clean         remove build/; the cache in ~/.cache/virtio-iommu-rust stays
+#:
+#: KDIR=tree makes every target use that kernel tree instead of the fetched one; it gets integrated.
+#: ARCH=arm64 builds and boots for that architecture.
+
+setup:
+	@command -v python3 >/dev/null || { echo 'python3 is missing: apt-get install python3' >&2; exit 1; }
+	tools/setup
+
+kernel: setup
+	tools/build --arch '$(ARCH)' --variant '$(VARIANT)'
+
+run: kernel
+	PASSTHROUGH='$(PASSTHROUGH)' GUEST_SHELL='$(GUEST_SHELL)' APPEND='$(APPEND)' QEMU_ARGS='$(QEMU_ARGS)' \
+		tools/boot --arch '$(ARCH)' --variant '$(VARIANT)'
+
+TEST_KERNELS := module passthrough plain debug
+test-all: TEST_KERNELS += doctests
+
+# One kernel after the other: they start from the base kernel's objects.
+test-kernels: setup
+	for variant in '' $(TEST_KERNELS); do tools/build --arch '$(ARCH)' --variant "$$variant" || exit; done
+
+test: test-kernels
+	$(PYTHON) -m pytest tests/host $(if $(T),-k '$(T)')
+
+test-all: test-kernels
+	$(PYTHON) -m pytest tests/host --all $(if $(T),-k '$(T)')
+
+lint: setup
+	tools/lint
+
+series: setup
+	tools/series $(if $(KDIR),'$(KDIR)')
+
+integrate unintegrate:
+	$(if $(KDIR),,$(error KDIR=<the top of a Linux 7.3 source tree> is missing))
+	tools/integrate $(if $(filter unintegrate,$@),--undo) '$(KDIR)'
+
+clean:
+	rm -rf build
+
+endif
