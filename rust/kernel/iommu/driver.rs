@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! IOMMU drivers.
+//!
+//! The IOMMU core drives an IOMMU through three tables of C functions: `struct iommu_ops` for the
+//! IOMMU and its endpoints, and `struct iommu_domain_ops` for each kind of domain. This module puts
+//! two traits in their place, [`Driver`] and [`Domain`], and owns every C object that goes with
+//! them, so that a driver handles neither a raw pointer nor a lifetime rule of the core:
+//!
+//! ```text
+//!   Registration<T> ---> struct iommu_device ------> Arc<T>        one IOMMU
+//!                                 ^                    ^
+//!                                 |                    |
+//!      T::Endpoint ---------------+                    |          one per device
+//!                                                      |
+//!      T::Domain --------------------------------------+          one per address space
+//! ```
+//!
+//! An endpoint keeps the C structures of its IOMMU alive, and an endpoint as well as a domain the
+//! driver's data. Both may outlive the [`Registration`]: a domain when somebody else still holds it
+//! (iommufd does, for as long as a file descriptor is open), an endpoint when it is being unplugged
+//! just while the IOMMU goes away. A driver has to expect calls for either of them after its
+//! hardware is gone, and answers with an error.
+//!
+//! Words: an *endpoint* is a device that issues DMA through the IOMMU, a *domain* an address space
+//! that endpoints are attached to, a *reserved region* a range of IO addresses that is not for use
+//! as ordinary DMA memory, the *granule* the smallest page size of a domain, and the *aperture* the
+//! range of IO addresses that a domain may map.
+//!
+//! C header: [`include/linux/iommu.h`](srctree/include/linux/iommu.h)
+//!
+//! # Examples
+//!
+//! An IOMMU that knows how to block DMA and how to let it pass, and accepts any mapping without
+//! telling a device about it.
+//!
+//! ```
+//! use kernel::{
+//!     alloc::Flags,
+//!     device::{
+//!         Bound,
+//!         Device, //
+//!     },
+//!     io::PhysAddr,
+//!     iommu::driver::{
+//!         Capability,
+//!         Domain,
+//!         DomainConfig,
+//!         Driver,
+//!         FwSpec,
+//!         Gather,
+//!         Geometry,
+//!         Identity,
+//!         Prot,
+//!         Registration,
+//!         ResvRegions, //
+//!     },
+//!     prelude::*,
+//!     sync::{
+//!         Arc,
+//!         ArcBorrow, //
+//!     },
+//!     ModuleMetadata, //
+//! };
+//!
+//! # struct MyModule;
+//! # impl ModuleMetadata for MyModule {
+//! #     const NAME: &'static CStr = c"doctest";
+//! #     // SAFETY: The doctests are built in, where `THIS_MODULE` is null.
+//! #     const THIS_MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
+//! # }
+//! struct Iommu;
+//!
+//! #[pin_data]
+//! struct Endpoint {
+//!     id: u32,
+//! }
+//!
+//! #[pin_data]
+//! struct AddressSpace {}
+//!
+//! impl Driver for Iommu {
+//!     // `crate::DriverModule`, in a driver that uses one of the `module_*_driver!` macros.
+//!     type Module = MyModule;
+//!     type Endpoint = Endpoint;
+//!     type Domain = AddressSpace;
+//!
+//!     fn probe(
+//!         _this: ArcBorrow<'_, Self>,
+//!         _dev: &Device,
+//!         fwspec: FwSpec<'_>,
+//!     ) -> Result<impl PinInit<Endpoint, Error>> {
+//!         let id = *fwspec.ids().first().ok_or(EINVAL)?;
+//!
+//!         Ok(try_pin_init!(Endpoint { id }? Error))
+//!     }
+//!
+//!     fn capable(_ep: Pin<&Endpoint>, cap: Capability) -> bool {
+//!         cap == Capability::CacheCoherency
+//!     }
+//!
+//!     fn resv_regions(_ep: Pin<&Endpoint>, _dev: &Device, out: &mut ResvRegions<'_>) -> Result {
+//!         out.add_firmware_regions();
+//!         Ok(())
+//!     }
+//!
+//!     fn alloc_paging(
+//!         _ep: Pin<&Endpoint>,
+//!     ) -> Result<(impl PinInit<AddressSpace, Error>, DomainConfig)> {
+//!         let config = DomainConfig {
+//!             page_sizes: 0x1000,
+//!             geometry: Geometry {
+//!                 first: 0,
+//!                 last: u64::MAX,
+//!             },
+//!         };
+//!
+//!         Ok((try_pin_init!(AddressSpace {}? Error), config))
+//!     }
+//!
+//!     fn alloc_identity(
+//!         ep: Pin<&Endpoint>,
+//!     ) -> Result<Identity<(impl PinInit<AddressSpace, Error>, DomainConfig)>> {
+//!         if ep.id == 0 {
+//!             Ok(Identity::Bypass)
+//!         } else {
+//!             Ok(Identity::Mapped(Self::alloc_paging(ep)?))
+//!         }
+//!     }
+//!
+//!     fn attach_identity(_ep: Pin<&Endpoint>) -> Result {
+//!         Ok(())
+//!     }
+//!
+//!     fn attach_blocked(_ep: Pin<&Endpoint>) -> Result {
+//!         Ok(())
+//!     }
+//! }
+//!
+//! impl Domain for AddressSpace {
+//!     type Driver = Iommu;
+//!
+//!     fn attach(self: Pin<&Self>, _ep: Pin<&Endpoint>) -> Result {
+//!         Ok(())
+//!     }
+//!
+//!     fn map_pages(
+//!         self: Pin<&Self>,
+//!         _iova: u64,
+//!         _paddr: PhysAddr,
+//!         pgsize: usize,
+//!         pgcount: usize,
+//!         _prot: Prot,
+//!         _gfp: Flags,
+//!     ) -> Result<usize> {
+//!         Ok(pgsize * pgcount)
+//!     }
+//!
+//!     fn unmap_pages(
+//!         self: Pin<&Self>,
+//!         iova: u64,
+//!         pgsize: usize,
+//!         pgcount: usize,
+//!         gather: &mut Gather<'_>,
+//!     ) -> usize {
+//!         let size = pgsize * pgcount;
+//!
+//!         gather.add_range(iova, iova + (size as u64 - 1));
+//!         size
+//!     }
+//!
+//!     fn iova_to_phys(self: Pin<&Self>, _iova: u64) -> Option<PhysAddr> {
+//!         None
+//!     }
+//!
+//!     fn flush_all(self: Pin<&Self>) {}
+//!
+//!     fn sync(self: Pin<&Self>, _gather: &Gather<'_>) {}
+//!
+//!     fn sync_map(self: Pin<&Self>, _iova: u64, _size: usize) -> Result {
+//!         Ok(())
+//!     }
+//! }
+//!
+//! /// `hwdev` is what endpoints name as their IOMMU in the firmware's tables.
+//! fn register(
+//!     hwdev: &Device<Bound>,
+//!     dev: &Device<Bound>,
+//!     iommu: Arc<Iommu>,
+//! ) -> Result<Registration<Iommu>> {
+//!     Registration::new(hwdev, dev, c"iommu0", iommu)
+//! }
+//! ```
+
+use crate::{
+    bindings,
+    device,
+    prelude::*,
+    sync::ArcBorrow,
+    ModuleMetadata, //
+};
+
+mod domain;
+mod fwspec;
+mod mapping;
+mod object;
+mod registration;
+mod registry;
+mod resv;
+#[cfg(CONFIG_RUST_IOMMU_DRIVER_KUNIT_TEST)]
+mod tests;
+mod vtable;
+
+pub use self::{
+    domain::{
+        Domain,
+        DomainConfig,
+        Geometry, //
+    },
+    fwspec::FwSpec,
+    mapping::{
+        Gather,
+        Prot,
+        ProtFlag, //
+    },
+    registration::Registration,
+    resv::{
+        ResvRegions,
+        ResvType, //
+    }, //
+};
+
+/// What the core may ask about an endpoint, see [`Driver::capable`].
+///
+/// Corresponds to the C `enum iommu_cap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// [`ProtFlag::Cache`] is supported.
+    CacheCoherency,
+    /// [`ProtFlag::NoExec`] is supported.
+    NoExec,
+    /// The firmware used the IOMMU for protection against DMA, and so should the kernel.
+    PreBootProtection,
+    /// A domain can be made to refuse DMA that bypasses the caches.
+    EnforceCacheCoherency,
+    /// [`Domain::unmap_pages`] does no TLB maintenance, so that flush queues ("lazy" mode) pay off.
+    DeferredFlush,
+    /// Domains can track which pages DMA writes to.
+    DirtyTracking,
+    /// PCIe Address Translation Services are supported, and may be enabled for the endpoint.
+    PciAtsSupported,
+    /// Something that this kernel's C code knows, and this enumeration does not yet.
+    Other,
+}
+
+impl Capability {
+    fn from_raw(cap: bindings::iommu_cap) -> Self {
+        match cap {
+            bindings::iommu_cap_IOMMU_CAP_CACHE_COHERENCY => Self::CacheCoherency,
+            bindings::iommu_cap_IOMMU_CAP_NOEXEC => Self::NoExec,
+            bindings::iommu_cap_IOMMU_CAP_PRE_BOOT_PROTECTION => Self::PreBootProtection,
+            bindings::iommu_cap_IOMMU_CAP_ENFORCE_CACHE_COHERENCY => Self::EnforceCacheCoherency,
+            bindings::iommu_cap_IOMMU_CAP_DEFERRED_FLUSH => Self::DeferredFlush,
+            bindings::iommu_cap_IOMMU_CAP_DIRTY_TRACKING => Self::DirtyTracking,
+            bindings::iommu_cap_IOMMU_CAP_PCI_ATS_SUPPORTED => Self::PciAtsSupported,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// How an identity domain, where IO addresses are physical addresses, is made for an endpoint.
+///
+/// Returned by [`Driver::alloc_identity`].
+pub enum Identity<P> {
+    /// The IOMMU lets the DMA of the endpoint pass. The core gets a domain without mappings, and
+    /// [`Driver::attach_identity`] is called to attach an endpoint to it.
+    Bypass,
+    /// The domain is one that translates each address to itself. [`Domain::attach`] is called to
+    /// attach an endpoint to it. The core never maps, unmaps or translates in such a domain.
+    Mapped(P),
+}
+
+/// An IOMMU, and what it does for its endpoints.
+///
+/// The implementing type is the data of one IOMMU instance. A [`Registration`] makes it known to
+/// the core. Corresponds to the C `struct iommu_ops`.
+///
+/// # Context
+///
+/// All callbacks run in process context and may sleep. [`probe`](Self::probe) runs under the core's
+/// global probe lock, so it must not register or unregister an IOMMU or wait for somebody who does.
+/// `alloc_*` and `attach_*` run with the mutex of the endpoint's group held, most of the time;
+/// attaches of the same endpoint are never concurrent. Everything else may be concurrent.
+pub trait Driver: Send + Sync + Sized + 'static {
+    /// The module that this implementation is part of.
+    ///
+    /// It is kept from being unloaded while there is an endpoint or a domain.
+    type Module: ModuleMetadata;
+
+    /// What the driver keeps for each endpoint.
+    ///
+    /// Made by [`probe`](Self::probe), dropped after [`release`](Self::release).
+    type Endpoint: Send + Sync + 'static;
+
+    /// A domain with mappings.
+    type Domain: Domain<Driver = Self>;
+
+    /// The number of cells in a devicetree reference to the IOMMU (`#iommu-cells`).
+    ///
+    /// The first cell of a reference becomes an ID of the endpoint, see [`FwSpec::ids`]. `None` for
+    /// a driver that does not support devicetree.
+    const OF_CELLS: Option<u32> = None;
+
+    /// A device that firmware has put behind this IOMMU is found.
+    ///
+    /// `dev` may have no driver yet. On success, the endpoint is next put into a group of endpoints
+    /// that cannot be isolated from each other, and attached to the group's domain.
+    ///
+    /// # Errors
+    ///
+    /// The device is left without an IOMMU. `ENODEV` says that the driver does not care for this
+    /// device; any other error is logged. (None of them makes [`Registration::new`] fail, and the
+    /// core never tries again for the same device.)
+    fn probe(
+        this: ArcBorrow<'_, Self>,
+        dev: &device::Device,
+        fwspec: FwSpec<'_>,
+    ) -> Result<impl PinInit<Self::Endpoint, Error>>;
+
+    /// The endpoint goes away: it is unplugged, or the IOMMU is unregistered.
+    ///
+    /// Unless the endpoint could not be set up in the first place,
+    /// [`attach_blocked`](Self::attach_blocked) has been called before. `ep` is dropped afterwards.
+    fn release(_ep: Pin<&Self::Endpoint>, _dev: &device::Device) {}
+
+    /// Returns whether the IOMMU can do `cap` for the endpoint.
+    fn capable(ep: Pin<&Self::Endpoint>, cap: Capability) -> bool;
+
+    /// Adds the reserved regions of the endpoint to `out`.
+    ///
+    /// # Errors
+    ///
+    /// An error is logged, naming `dev`. The regions added up to then stay.
+    fn resv_regions(
+        ep: Pin<&Self::Endpoint>,
+        dev: &device::Device,
+        out: &mut ResvRegions<'_>,
+    ) -> Result;
+
+    /// Makes an empty domain that `ep` can be attached to.
+    ///
+    /// # Errors
+    ///
+    /// The core uses the driver's error, or `EINVAL` if the [`DomainConfig`] is not valid.
+    fn alloc_paging(
+        ep: Pin<&Self::Endpoint>,
+    ) -> Result<(impl PinInit<Self::Domain, Error>, DomainConfig)>;
+
+    /// Makes an identity domain that `ep` can be attached to.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if there is no way to make one.
+    fn alloc_identity(
+        ep: Pin<&Self::Endpoint>,
+    ) -> Result<Identity<(impl PinInit<Self::Domain, Error>, DomainConfig)>>;
+
+    /// Attaches the endpoint to an identity domain of kind [`Identity::Bypass`], instead of the
+    /// domain that it is attached to now, if any.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Domain::attach`].
+    fn attach_identity(ep: Pin<&Self::Endpoint>) -> Result;
+
+    /// Makes the IOMMU block all DMA of the endpoint, which leaves the domain that it is attached
+    /// to now, if any.
+    ///
+    /// Needs no domain, so it works when memory is short. It is also the last thing to happen to an
+    /// endpoint, before [`release`](Self::release).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Domain::attach`]. In the case of a release the core ignores the error and frees the
+    /// domain that the endpoint was attached to. Hence an endpoint must not rely on a domain
+    /// existing, other than by owning a part of it.
+    fn attach_blocked(ep: Pin<&Self::Endpoint>) -> Result;
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Domains.
+
+use super::{
+    Driver,
+    Gather,
+    Prot, //
+};
+use crate::{
+    alloc::Flags,
+    bindings,
+    dma::DmaAddress,
+    io::PhysAddr,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// The range of IO addresses that a domain may map: its aperture.
+///
+/// DMA outside of it is never allowed (`force_aperture` in C).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// The first address.
+    pub first: u64,
+    /// The last address, inclusive.
+    pub last: u64,
+}
+
+/// The properties of a domain that the core needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DomainConfig {
+    /// The page sizes that [`Domain::map_pages`] supports: bit `n` stands for pages of `1 << n`
+    /// bytes. The smallest is the granule. Sizes that do not fit into an `unsigned long` are
+    /// ignored. For a domain from [`Driver::alloc_paging`] the granule must not be larger than
+    /// [`PAGE_SIZE`].
+    pub page_sizes: u64,
+    /// The aperture. Its first address must not be larger than its last.
+    pub geometry: Geometry,
+}
+
+impl DomainConfig {
+    /// Checks what the core takes for granted, where it would otherwise hit a `BUG_ON()` or compute
+    /// with `__ffs(0)`.
+    ///
+    /// Returns the bitmap of page sizes and the geometry as C has them.
+    pub(super) fn validate(
+        &self,
+        any_granule: bool,
+    ) -> Result<(c_ulong, bindings::iommu_domain_geometry)> {
+        // CAST: Truncates on purpose, see the documentation of the field.
+        let pgsize_bitmap = self.page_sizes as c_ulong;
+
+        if pgsize_bitmap == 0 || self.geometry.first > self.geometry.last {
+            return Err(EINVAL);
+        }
+
+        if !any_granule && pgsize_bitmap.trailing_zeros() > PAGE_SIZE.trailing_zeros() {
+            return Err(EINVAL);
+        }
+
+        Ok((
+            pgsize_bitmap,
+            bindings::iommu_domain_geometry {
+                aperture_start: DmaAddress::try_from(self.geometry.first)?,
+                // An aperture that goes beyond what the kernel can express is cut off there.
+                aperture_end: DmaAddress::try_from(self.geometry.last).unwrap_or(DmaAddress::MAX),
+                force_aperture: true,
+            },
+        ))
+    }
+}
+
+/// A domain with mappings: an IO address space that endpoints can be attached to.
+///
+/// Corresponds to the C `struct iommu_domain_ops`. A domain is dropped in process context, when
+/// the core has freed it; no endpoint uses it any more then. Mappings may be left in it.
+///
+/// # Ranges
+///
+/// The core describes a range as `pgcount` pages of `pgsize` bytes from `iova`. For each range
+/// that a method gets as parameters, `size = pgsize * pgcount` is not zero and does not overflow,
+/// and neither does the last address, `iova + (size - 1)`. The *end* of a range, `iova + size`, may
+/// overflow: compute with last addresses. That the range lies in the aperture is not checked.
+///
+/// # Context
+///
+/// [`attach`](Self::attach) may sleep. All other methods may be called in atomic context, that is
+/// with spinlocks held and interrupts off, and concurrently for different ranges of one domain.
+pub trait Domain: Send + Sync + Sized + 'static {
+    /// The driver.
+    type Driver: Driver<Domain = Self>;
+
+    /// Attaches an endpoint to this domain, instead of the one that it is attached to now, if any.
+    ///
+    /// `ep` belongs to the same IOMMU instance as the domain; the core gets `EINVAL` for one that
+    /// does not, without a call. The group's mutex is held: `ep` is not attached elsewhere at the
+    /// same time. Mappings may exist already.
+    ///
+    /// # Errors
+    ///
+    /// On error, the endpoint has to be left attached to what it was attached to. `EINVAL` says that
+    /// domain and endpoint are incompatible and is not worth a log message; others are `ENOMEM`,
+    /// `ENOSPC` (a resource other than memory), `EBUSY` and `ENODEV`.
+    fn attach(self: Pin<&Self>, ep: Pin<&<Self::Driver as Driver>::Endpoint>) -> Result;
+
+    /// Maps a range to physical memory that is contiguous from `paddr`.
+    ///
+    /// The range is not mapped yet. The last physical address does not overflow either. Endpoints
+    /// need not see the mapping before [`sync_map`](Self::sync_map). `gfp` is for allocations; it
+    /// permits to sleep only where this context does.
+    ///
+    /// Returns the number of bytes that are mapped, a multiple of `pgsize`. When that is less than
+    /// `size`, the core calls again for the rest.
+    ///
+    /// # Errors
+    ///
+    /// Nothing has been mapped by this call.
+    #[allow(clippy::too_many_arguments)]
+    fn map_pages(
+        self: Pin<&Self>,
+        iova: u64,
+        paddr: PhysAddr,
+        pgsize: usize,
+        pgcount: usize,
+        prot: Prot,
+        gfp: Flags,
+    ) -> Result<usize>;
+
+    /// Unmaps a range.
+    ///
+    /// Endpoints may still be able to use the mapping until [`sync`](Self::sync) or
+    /// [`flush_all`](Self::flush_all). The core never reuses the range or its memory before.
+    /// `gather` may be used to note what is to be synchronized; the core calls
+    /// [`sync`](Self::sync) even if it is not.
+    ///
+    /// Returns the number of bytes that are unmapped, counted from `iova`. That is less than `size`
+    /// if an address is not mapped, and more if a mapping, which is never split, goes beyond the
+    /// range. 0 means failure.
+    fn unmap_pages(
+        self: Pin<&Self>,
+        iova: u64,
+        pgsize: usize,
+        pgcount: usize,
+        gather: &mut Gather<'_>,
+    ) -> usize;
+
+    /// Translates an IO address. `None` if it is not mapped.
+    fn iova_to_phys(self: Pin<&Self>, iova: u64) -> Option<PhysAddr>;
+
+    /// Returns when no endpoint can use a mapping any more that had been removed before the call.
+    fn flush_all(self: Pin<&Self>);
+
+    /// Like [`flush_all`](Self::flush_all), but only for what has been unmapped with `gather`.
+    fn sync(self: Pin<&Self>, gather: &Gather<'_>);
+
+    /// Returns when all endpoints can use the mappings in a range of `size` bytes from `iova`.
+    ///
+    /// # Errors
+    ///
+    /// An error, also one of an earlier, asynchronous attempt to map in this range. The core then
+    /// unmaps the range.
+    fn sync_map(self: Pin<&Self>, iova: u64, size: usize) -> Result;
+}
+
+/// Returns the size in bytes of a range, or `None` if it is empty or its last address overflows.
+#[inline]
+pub(super) fn range_size(iova: c_ulong, pgsize: usize, pgcount: usize) -> Option<usize> {
+    let size = pgsize.checked_mul(pgcount)?;
+    // `c_ulong` is `usize` in the kernel.
+    iova.checked_add(size.checked_sub(1)?)?;
+
+    Some(size)
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests for what is computed here, at the limits of the types.
+
+use super::{
+    domain::range_size,
+    DomainConfig,
+    Gather,
+    Geometry,
+    Prot,
+    ProtFlag, //
+};
+use crate::{
+    bindings,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+#[kunit_tests(rust_iommu_driver)]
+mod limits {
+    use super::*;
+
+    const MAX: usize = usize::MAX;
+
+    #[test]
+    fn range_size_limits() {
+        assert_eq!(range_size(0, 0x1000, 3), Some(0x3000));
+        // The last page of the address space.
+        assert_eq!(range_size(MAX - 0xfff, 0x1000, 1), Some(0x1000));
+        assert_eq!(range_size(MAX, 1, 1), Some(1));
+        assert_eq!(range_size(0, MAX, 1), Some(MAX));
+        // The last address overflows.
+        assert_eq!(range_size(MAX - 0xfff, 0x1000, 2), None);
+        assert_eq!(range_size(1, MAX, 1), Some(MAX));
+        assert_eq!(range_size(2, MAX, 1), None);
+        // The size overflows.
+        assert_eq!(range_size(0, MAX / 2 + 1, 2), None);
+        assert_eq!(range_size(0, MAX, MAX), None);
+        // There is nothing.
+        assert_eq!(range_size(0, 0x1000, 0), None);
+        assert_eq!(range_size(0, 0, 1), None);
+    }
+
+    #[test]
+    fn prot_conversion() {
+        let prot = ProtFlag::Read | ProtFlag::Mmio;
+
+        assert_eq!(Prot::from_raw(prot.as_raw()), prot);
+        assert_eq!(Prot::from_raw(-1).as_raw(), 0x3f);
+        assert_eq!(Prot::from_raw(0), Prot::empty());
+        assert_eq!(Prot::from_raw(1 << 30), Prot::empty());
+    }
+
+    #[test]
+    fn domain_config() {
+        let config = |page_sizes, first, last| DomainConfig {
+            page_sizes,
+            geometry: Geometry { first, last },
+        };
+        let page = PAGE_SIZE as u64;
+
+        assert!(config(page, 0, u64::MAX).validate(false).is_ok());
+        assert!(config(!(page - 1), 5, 5).validate(false).is_ok());
+        assert!(config(0, 0, u64::MAX).validate(true).is_err());
+        assert!(config(page, 6, 5).validate(true).is_err());
+        assert!(config(2 * page, 0, u64::MAX).validate(false).is_err());
+        assert!(config(2 * page, 0, u64::MAX).validate(true).is_ok());
+        assert!(config(page | (2 * page), 0, u64::MAX)
+            .validate(false)
+            .is_ok());
+    }
+
+    #[test]
+    fn gather() {
+        let mut raw = bindings::iommu_iotlb_gather {
+            start: MAX,
+            ..pin_init::zeroed()
+        };
+
+        // SAFETY: `raw` is initialized, and not used elsewhere before `gather` is gone.
+        let mut gather = unsafe { Gather::from_raw(&mut raw) };
+
+        assert_eq!(gather.range(), None);
+        assert!(!gather.queued());
+        gather.add_range(5, 4);
+        assert_eq!(gather.range(), None);
+        gather.add_range(0x2000, 0x2fff);
+        assert_eq!(gather.range(), Some((0x2000, 0x2fff)));
+        gather.add_range(0, 0);
+        assert_eq!(gather.range(), Some((0, 0x2fff)));
+        gather.add_range(MAX as u64, u64::MAX);
+        assert_eq!(gather.range(), Some((0, MAX as u64)));
+    }
+
+    #[test]
+    fn no_gather() {
+        // SAFETY: Null is allowed.
+        let mut gather = unsafe { Gather::from_raw(core::ptr::null_mut()) };
+
+        gather.add_range(0, 1);
+        assert_eq!(gather.range(), None);
+        assert!(!gather.queued());
+    }
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The functions of `iommu_domain_ops`. For the rules see [the parent module](super).
+
+use super::{
+    Bypass,
+    Paging,
+    VTable, //
+};
+use crate::{
+    alloc::Flags,
+    bindings,
+    error::from_result,
+    io::PhysAddr,
+    iommu::driver::{
+        domain::range_size,
+        object::EndpointObject,
+        Domain,
+        Driver,
+        Gather,
+        Prot, //
+    },
+    prelude::*, //
+};
+
+impl<T: Driver> VTable<T> {
+    /// Returns the endpoint that `dev` is, unless it is one of another driver.
+    ///
+    /// # Safety
+    ///
+    /// `domain` and `dev` have to be valid for `'a`; `domain` with one of the `ops` of this table, and
+    /// `dev` an endpoint of some IOMMU.
+    unsafe fn manages<'a>(
+        domain: *mut bindings::iommu_domain,
+        dev: *mut bindings::device,
+    ) -> Result<Pin<&'a EndpointObject<T>>> {
+        // SAFETY: `dev` is an endpoint, so it has a `struct dev_iommu` with an IOMMU, which has a
+        // table.
+        let ops = unsafe { (*(*(*dev).iommu).iommu_dev).ops };
+
+        // The core writes down where it has a domain from. The blocked domain, which is static, is
+        // the one of that table. This is how the core compares the two as well.
+        //
+        // SAFETY: `domain` and `ops` are valid.
+        let same = unsafe {
+            (*domain).owner == ops
+                || (*ops).blocked_domain == domain
+                || (*ops).release_domain == domain
+        };
+        if !same {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: `ops` is `Self::OPS`: `domain` has one of our tables, so it was allocated by one of
+        // our functions, which were called through `Self::OPS` and no other, or it is `BLOCKED`,
+        // which no other table refers to. Hence the endpoint rule applies to `dev`.
+        Ok(unsafe { EndpointObject::from_dev(dev) })
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to `domain`, and `dev` has to be an endpoint.
+    pub(super) unsafe extern "C" fn paging_attach_dev(
+        domain: *mut bindings::iommu_domain,
+        dev: *mut bindings::device,
+        _old: *mut bindings::iommu_domain,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the safety requirements.
+            let ep = unsafe { Self::manages(domain, dev) }?;
+            // SAFETY: By the domain rule.
+            let domain = unsafe { <Paging<T>>::from_raw(domain) };
+
+            if !domain.is_for(&ep) {
+                return Err(EINVAL);
+            }
+
+            domain.data().attach(ep.data())?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to `domain`, and `dev` has to be an endpoint.
+    pub(super) unsafe extern "C" fn bypass_attach_dev(
+        domain: *mut bindings::iommu_domain,
+        dev: *mut bindings::device,
+        _old: *mut bindings::iommu_domain,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the safety requirements.
+            let ep = unsafe { Self::manages(domain, dev) }?;
+            // SAFETY: By the domain rule.
+            let domain = unsafe { <Bypass<T>>::from_raw(domain) };
+
+            // Another instance may not be able to let DMA pass.
+            if !domain.is_for(&ep) {
+                return Err(EINVAL);
+            }
+
+            T::attach_identity(ep.data())?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `domain` has to be [`Self::BLOCKED`], and `dev` has to be an endpoint.
+    pub(super) unsafe extern "C" fn blocked_attach_dev(
+        domain: *mut bindings::iommu_domain,
+        dev: *mut bindings::device,
+        _old: *mut bindings::iommu_domain,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the safety requirements.
+            let ep = unsafe { Self::manages(domain, dev) }?;
+
+            T::attach_blocked(ep.data())?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to `domain`, and `mapped` has to be valid for writes.
+    pub(super) unsafe extern "C" fn map_pages(
+        domain: *mut bindings::iommu_domain,
+        iova: c_ulong,
+        paddr: bindings::phys_addr_t,
+        pgsize: usize,
+        pgcount: usize,
+        prot: c_int,
+        gfp: bindings::gfp_t,
+        mapped: *mut usize,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the domain rule.
+            let domain = unsafe { <Paging<T>>::from_raw(domain) };
+
+            let size = range_size(iova, pgsize, pgcount).ok_or(EINVAL)?;
+            paddr
+                .checked_add(PhysAddr::try_from(size - 1)?)
+                .ok_or(EINVAL)?;
+
+            let done = domain.data().map_pages(
+                // CAST: An `unsigned long` has at most 64 bits.
+                iova as u64,
+                paddr,
+                pgsize,
+                pgcount,
+                Prot::from_raw(prot),
+                Flags::from_raw(gfp),
+            )?;
+
+            // The core loops for ever when there is no progress, underflows when there is too much,
+            // and has a `BUG_ON()` for a part of a page.
+            let done = if done < size {
+                whole_pages(done, pgsize)
+            } else {
+                size
+            };
+            if done == 0 {
+                return Err(EIO);
+            }
+
+            // SAFETY: `mapped` is valid for writes.
+            unsafe { *mapped = done };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to `domain`. `gather` has to be null, or initialized and not in use by
+    /// anybody else.
+    pub(super) unsafe extern "C" fn unmap_pages(
+        domain: *mut bindings::iommu_domain,
+        iova: c_ulong,
+        pgsize: usize,
+        pgcount: usize,
+        gather: *mut bindings::iommu_iotlb_gather,
+    ) -> usize {
+        // SAFETY: By the domain rule.
+        let domain = unsafe { <Paging<T>>::from_raw(domain) };
+        // SAFETY: By the safety requirements.
+        let mut gather = unsafe { Gather::from_raw(gather) };
+
+        let Some(size) = range_size(iova, pgsize, pgcount) else {
+            return 0;
+        };
+
+        let done = domain
+            .data()
+            // CAST: An `unsigned long` has at most 64 bits.
+            .unmap_pages(iova as u64, pgsize, pgcount, &mut gather);
+
+        // With less than `size` the core goes on behind, where it has a `BUG_ON()` for an address
+        // that is not that of a page.
+        if done < size {
+            whole_pages(done, pgsize)
+        } else {
+            done
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to `domain`.
+    pub(super) unsafe extern "C" fn flush_iotlb_all(domain: *mut bindings::iommu_domain) {
+        // SAFETY: By the domain rule.
+        let domain = unsafe { <Paging<T>>::from_raw(domain) };
+
+        domain.data().flush_all();
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to `domain`.
+    pub(super) unsafe extern "C" fn iotlb_sync_map(
+        domain: *mut bindings::iommu_domain,
+        iova: c_ulong,
+        size: usize,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the domain rule.
+            let domain = unsafe { <Paging<T>>::from_raw(domain) };
+
+            if size != 0 {
+                range_size(iova, size, 1).ok_or(EINVAL)?;
+                // CAST: An `unsigned long` has at most 64 bits.
+                domain.data().sync_map(iova as u64, size)?;
+            }
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to `domain`. `gather` has to be null, or initialized and not in use by
+    /// anybody else.
+    pub(super) unsafe extern "C" fn iotlb_sync(
+        domain: *mut bindings::iommu_domain,
+        gather: *mut bindings::iommu_iotlb_gather,
+    ) {
+        // SAFETY: By the domain rule.
+        let domain = unsafe { <Paging<T>>::from_raw(domain) };
+        // SAFETY: By the safety requirements.
+        let gather = unsafe { Gather::from_raw(gather) };
+
+        domain.data().sync(&gather);
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to `domain`.
+    pub(super) unsafe extern "C" fn iova_to_phys(
+        domain: *mut bindings::iommu_domain,
+        iova: bindings::dma_addr_t,
+    ) -> bindings::phys_addr_t {
+        // SAFETY: By the domain rule.
+        let domain = unsafe { <Paging<T>>::from_raw(domain) };
+
+        // The type depends on the architecture.
+        #[allow(clippy::useless_conversion)]
+        let iova = u64::from(iova);
+
+        // The core takes 0 for "not mapped".
+        domain.data().iova_to_phys(iova).unwrap_or(0)
+    }
+}
+
+/// Rounds a number of bytes down to a multiple of `pgsize`.
+fn whole_pages(bytes: usize, pgsize: usize) -> usize {
+    bytes - bytes.checked_rem(pgsize).unwrap_or(0)
+}
