@@ -1,0 +1,667 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Properties of an endpoint: what the device writes in answer to a PROBE.
+//!
+//! A property is a header, with a type and the length of what follows, and that many bytes. One
+//! comes after the other; a type of 0, or the end of the buffer, ends them.
+//!
+//! C header: [`include/uapi/linux/virtio_iommu.h`](srctree/include/uapi/linux/virtio_iommu.h)
+
+use core::mem::offset_of;
+
+use kernel::{
+    bindings,
+    fmt,
+    prelude::*, //
+};
+use zerocopy::little_endian::{
+    U16,
+    U64, //
+};
+use zerocopy_derive::{
+    Immutable,
+    KnownLayout, //
+};
+
+use super::{
+    Span,
+    Status, //
+};
+
+/// The answer to a PROBE: the status, and the properties that come before it.
+pub(crate) struct ProbeReply<'a> {
+    /// The status. It is [`Status::Missing`] unless the device wrote everything up to the end of
+    /// the tail.
+    pub(crate) status: Status,
+    /// The properties; none unless the status is [`Status::Ok`].
+    pub(crate) properties: Properties<'a>,
+}
+
+impl<'a> ProbeReply<'a> {
+    /// Splits what the device wrote, `written`, into properties and tail.
+    ///
+    /// `probe_size` is that of the [`Config`](super::Config): the number of bytes before the tail.
+    pub(crate) fn new(written: &'a [u8], probe_size: u32) -> Self {
+        // `usize` has at least 32 bits on every architecture.
+        let (properties, status) = match written.split_at_checked(probe_size as usize) {
+            Some((properties, tail)) => (properties, Status::from_tail(tail)),
+            None => (&[][..], Status::Missing),
+        };
+
+        Self {
+            status,
+            properties: Properties::new(if status.is_ok() { properties } else { &[] }),
+        }
+    }
+}
+
+/// What an endpoint may not use addresses for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ResvKind {
+    /// Nothing: they cannot be mapped.
+    Reserved,
+    /// Mappings: the device passes writes to them on, untranslated, as message-signalled
+    /// interrupts.
+    Msi,
+    /// A kind that this driver does not know. Like [`ResvKind::Reserved`].
+    Unknown(u8),
+}
+
+impl fmt::Display for ResvKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            ResvKind::Reserved => f.write_str("reserved"),
+            ResvKind::Msi => f.write_str("MSI"),
+            ResvKind::Unknown(subtype) => f.write_fmt(fmt!("unknown ({subtype:#x})")),
+        }
+    }
+}
+
+/// A property of an endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Property {
+    /// A range of addresses that must not be mapped. Virtio 1.3, section 5.13.6.7.
+    ResvMem {
+        /// What it is reserved for.
+        kind: ResvKind,
+        /// The addresses. Not [`Span::ALL`], so that their number fits a [`u64`].
+        span: Span,
+    },
+    /// A property that this driver does not know.
+    Unknown {
+        /// The type, without the bits that are reserved.
+        type_: u16,
+        /// The number of bytes after the header.
+        len: u16,
+    },
+}
+
+/// What is wrong with a property. Offsets are those of its header, in bytes from the first
+/// property.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum PropertyError {
+    /// The buffer ends in the header.
+    TruncatedHeader {
+        /// Where.
+        offset: usize,
+        /// The number of bytes that are left.
+        left: usize,
+    },
+    /// A property without content.
+    ZeroLength {
+        /// Where.
+        offset: usize,
+        /// The type.
+        type_: u16,
+    },
+    /// The property does not end within the buffer.
+    TruncatedBody {
+        /// Where.
+        offset: usize,
+        /// The type.
+        type_: u16,
+        /// The number of bytes after the header, as the header says.
+        len: u16,
+        /// The number of bytes after the header that there are.
+        left: usize,
+    },
+    /// The property is too short for its type.
+    ShortBody {
+        /// Where.
+        offset: usize,
+        /// The type.
+        type_: u16,
+        /// The number of bytes after the header.
+        len: u16,
+        /// How many the type needs.
+        need: usize,
+    },
+    /// A range ends before it begins.
+    Reversed {
+        /// Where.
+        offset: usize,
+        /// The first address.
+        first: u64,
+        /// The last address.
+        last: u64,
+    },
+    /// All 2^64 addresses are reserved. Their number fits no variable, and nothing is left to use.
+    WholeSpace {
+        /// Where.
+        offset: usize,
+    },
+}
+
+impl From<PropertyError> for Error {
+    fn from(error: PropertyError) -> Error {
+        match error {
+            PropertyError::WholeSpace { .. } => EOVERFLOW,
+            _ => EINVAL,
+        }
+    }
+}
+
+impl fmt::Display for PropertyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            PropertyError::TruncatedHeader { offset, left } => f.write_fmt(fmt!(
+                "property at offset {offset}: header truncated, {left} bytes left"
+            )),
+            PropertyError::ZeroLength { offset, type_ } => f.write_fmt(fmt!(
+                "property {type_:#x} at offset {offset}: length is 0"
+            )),
+            PropertyError::TruncatedBody {
+                offset,
+                type_,
+                len,
+                left,
+            } => f.write_fmt(fmt!(
+                "property {type_:#x} at offset {offset}: truncated, {len} bytes announced, {left} left"
+            )),
+            PropertyError::ShortBody {
+                offset,
+                type_,
+                len,
+                need,
+            } => f.write_fmt(fmt!(
+                "property {type_:#x} at offset {offset}: {len} bytes, {need} needed"
+            )),
+            PropertyError::Reversed {
+                offset,
+                first,
+                last,
+            } => f.write_fmt(fmt!(
+                "reserved memory at offset {offset}: {first:#x}-{last:#x} is reversed"
+            )),
+            PropertyError::WholeSpace { offset } => f.write_fmt(fmt!(
+                "reserved memory at offset {offset}: covers all addresses"
+            )),
+        }
+    }
+}
+
+/// Iterates over the properties in a buffer. Ends after the first malformed one, as there is no
+/// telling where the next begins.
+///
+/// Each step takes more than a header from the buffer, so their number is bounded by its size.
+#[derive(Clone)]
+pub(crate) struct Properties<'a> {
+    /// What is still to be looked at; empty after the end of the properties.
+    rest: &'a [u8],
+    /// The offset of `rest` in the buffer, in bytes.
+    offset: usize,
+}
+
+impl<'a> Properties<'a> {
+    /// The properties in `bytes`, which must hold nothing else.
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            offset: 0,
+        }
+    }
+
+    /// Takes the next property; [`None`] if there are no more.
+    fn take(&mut self) -> Option<Result<Property, PropertyError>> {
+        let offset = self.offset;
+        // What follows the last property has no meaning, and neither has what follows a malformed
+        // one: `rest` is set again only after a property that is whole.
+        let bytes = core::mem::take(&mut self.rest);
+
+        let Ok((head, rest)) = Head::read_from_prefix(bytes) else {
+            // Too short for a header. It can be the end: the unused part of the buffer is zero.
+            if bytes.iter().all(|byte| *byte == 0) {
+                return None;
+            }
+            return Some(Err(PropertyError::TruncatedHeader {
+                offset,
+                left: bytes.len(),
+            }));
+        };
+        let type_ = head.type_.get() & TYPE_MASK;
+        let len = head.length.get();
+        if type_ == TYPE_NONE {
+            return None;
+        }
+        if len == 0 {
+            return Some(Err(PropertyError::ZeroLength { offset, type_ }));
+        }
+        let Some((body, rest)) = rest.split_at_checked(usize::from(len)) else {
+            return Some(Err(PropertyError::TruncatedBody {
+                offset,
+                type_,
+                len,
+                left: rest.len(),
+            }));
+        };
+
+        let property = match type_ {
+            TYPE_RESV_MEM => resv_mem(body, offset, len),
+            _ => Ok(Property::Unknown { type_, len }),
+        };
+        if property.is_ok() {
+            self.rest = rest;
+            // Not beyond the end of a slice that exists: this does not saturate.
+            self.offset = offset.saturating_add(size_of::<Head>() + body.len());
+        }
+        Some(property)
+    }
+}
+
+impl Iterator for Properties<'_> {
+    type Item = Result<Property, PropertyError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.take()
+    }
+}
+
+impl core::iter::FusedIterator for Properties<'_> {}
+
+/// Parses the body of a reserved-memory property.
+fn resv_mem(body: &[u8], offset: usize, len: u16) -> Result<Property, PropertyError> {
+    // Longer is fine: a later version of the device may have more to say.
+    let Ok((mem, _)) = ResvMem::read_from_prefix(body) else {
+        return Err(PropertyError::ShortBody {
+            offset,
+            type_: TYPE_RESV_MEM,
+            len,
+            need: size_of::<ResvMem>(),
+        });
+    };
+    let (first, last) = (mem.start.get(), mem.end.get());
+    let Some(span) = Span::new(first, last) else {
+        return Err(PropertyError::Reversed {
+            offset,
+            first,
+            last,
+        });
+    };
+    if span == Span::ALL {
+        return Err(PropertyError::WholeSpace { offset });
+    }
+    let kind = match u32::from(mem.subtype) {
+        bindings::VIRTIO_IOMMU_RESV_MEM_T_RESERVED => ResvKind::Reserved,
+        bindings::VIRTIO_IOMMU_RESV_MEM_T_MSI => ResvKind::Msi,
+        _ => ResvKind::Unknown(mem.subtype),
+    };
+
+    Ok(Property::ResvMem { kind, span })
+}
+
+// bindgen has these as `u32`; they belong to a field of 16 bits.
+const TYPE_MASK: u16 = bindings::VIRTIO_IOMMU_PROBE_T_MASK as u16;
+const TYPE_NONE: u16 = bindings::VIRTIO_IOMMU_PROBE_T_NONE as u16;
+const TYPE_RESV_MEM: u16 = bindings::VIRTIO_IOMMU_PROBE_T_RESV_MEM as u16;
+
+/// `struct virtio_iommu_probe_property`
+#[repr(C)]
+#[derive(FromBytes, Immutable, KnownLayout)]
+struct Head {
+    type_: U16,
+    length: U16,
+}
+
+/// `struct virtio_iommu_probe_resv_mem` after its head
+#[repr(C)]
+#[derive(FromBytes, Immutable, KnownLayout)]
+struct ResvMem {
+    subtype: u8,
+    reserved: [u8; 3],
+    start: U64,
+    end: U64,
+}
+
+static_assert!(size_of::<Head>() == size_of::<bindings::virtio_iommu_probe_property>());
+static_assert!(offset_of!(Head, type_) == offset_of!(bindings::virtio_iommu_probe_property, type_));
+static_assert!(
+    offset_of!(Head, length) == offset_of!(bindings::virtio_iommu_probe_property, length)
+);
+
+/// Asserts that the fields of [`ResvMem`] are where they are in the C structure.
+macro_rules! assert_resv_mem {
+    ($($field:ident),*) => {
+        $(
+            static_assert!(
+                size_of::<Head>() + offset_of!(ResvMem, $field)
+                    == offset_of!(bindings::virtio_iommu_probe_resv_mem, $field)
+            );
+        )*
+    };
+}
+
+assert_resv_mem!(subtype, reserved, start, end);
+static_assert!(
+    size_of::<Head>() + size_of::<ResvMem>() == size_of::<bindings::virtio_iommu_probe_resv_mem>()
+);
+
+#[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]
+#[kunit_tests(viommu_property)]
+mod tests {
+    use super::*;
+
+    /// A reserved-memory property as QEMU writes it.
+    fn resv(subtype: u8, start: u64, end: u64) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[0] = 1;
+        bytes[2] = 20;
+        bytes[4] = subtype;
+        bytes[8..16].copy_from_slice(&start.to_le_bytes());
+        bytes[16..24].copy_from_slice(&end.to_le_bytes());
+        bytes
+    }
+
+    fn first(bytes: &[u8]) -> Option<Result<Property, PropertyError>> {
+        Properties::new(bytes).next()
+    }
+
+    fn mem(kind: ResvKind, first: u64, last: u64) -> Option<Result<Property, PropertyError>> {
+        let span = Span::new(first, last)?;
+        Some(Ok(Property::ResvMem { kind, span }))
+    }
+
+    #[test]
+    fn nothing() {
+        assert_eq!(first(&[]), None);
+        assert_eq!(first(&[0; 512]), None);
+        // What follows the end has no meaning.
+        assert_eq!(first(&[0, 0, 0xff, 0xff, 1, 0, 20, 0]), None);
+        // The bits above the mask do not belong to the type.
+        assert_eq!(first(&[0, 0xf0, 0, 0]), None);
+    }
+
+    #[test]
+    fn reserved_memory() {
+        let mut buf = [0; 512];
+        buf[..24].copy_from_slice(&resv(1, 0xfee00000, 0xfeefffff));
+        buf[24..48].copy_from_slice(&resv(0, 0x1000, 0x1fff));
+        buf[48..72].copy_from_slice(&resv(9, 0, 0));
+        buf[72..96].copy_from_slice(&resv(0, 1, u64::MAX));
+
+        let mut properties = Properties::new(&buf);
+        assert_eq!(
+            properties.next(),
+            mem(ResvKind::Msi, 0xfee00000, 0xfeefffff)
+        );
+        assert_eq!(properties.next(), mem(ResvKind::Reserved, 0x1000, 0x1fff));
+        assert_eq!(properties.next(), mem(ResvKind::Unknown(9), 0, 0));
+        assert_eq!(properties.next(), mem(ResvKind::Reserved, 1, u64::MAX));
+        assert_eq!(properties.next(), None);
+        assert_eq!(properties.next(), None);
+    }
+
+    #[test]
+    fn full_to_the_last_byte() {
+        let mut properties = [resv(0, 1, 2), resv(1, 3, 4)];
+        let bytes = properties.as_flattened_mut();
+        let mut parsed = Properties::new(bytes);
+
+        assert_eq!(parsed.next(), mem(ResvKind::Reserved, 1, 2));
+        assert_eq!(parsed.next(), mem(ResvKind::Msi, 3, 4));
+        assert_eq!(parsed.next(), None);
+    }
+
+    #[test]
+    fn reserved_bits_of_the_type_are_ignored() {
+        let mut bytes = resv(0, 1, 2);
+        bytes[1] = 0xf0;
+        assert_eq!(first(&bytes), mem(ResvKind::Reserved, 1, 2));
+    }
+
+    #[test]
+    fn longer_than_known_is_accepted() {
+        let mut bytes = [0xff; 56];
+        bytes[..24].copy_from_slice(&resv(0, 1, 2));
+        bytes[2] = 28;
+        bytes[32..].copy_from_slice(&resv(1, 3, 4));
+        let mut properties = Properties::new(&bytes);
+
+        assert_eq!(properties.next(), mem(ResvKind::Reserved, 1, 2));
+        assert_eq!(properties.next(), mem(ResvKind::Msi, 3, 4));
+        assert_eq!(properties.next(), None);
+    }
+
+    #[test]
+    fn unknown_is_stepped_over() {
+        let mut bytes = [0; 40];
+        bytes[..4].copy_from_slice(&[0xfe, 0x0f, 4, 0]);
+        bytes[8..32].copy_from_slice(&resv(0, 1, 2));
+        let mut properties = Properties::new(&bytes);
+
+        assert_eq!(
+            properties.next(),
+            Some(Ok(Property::Unknown {
+                type_: 0xffe,
+                len: 4
+            }))
+        );
+        assert_eq!(properties.next(), mem(ResvKind::Reserved, 1, 2));
+        assert_eq!(properties.next(), None);
+    }
+
+    #[test]
+    fn truncated_header() {
+        for left in 1..size_of::<Head>() {
+            assert_eq!(
+                first(&[1, 0, 20, 0][..left]),
+                Some(Err(PropertyError::TruncatedHeader { offset: 0, left }))
+            );
+            // Zeroes are the unused end of a buffer of odd size.
+            assert_eq!(first(&[0; 4][..left]), None);
+        }
+
+        let mut bytes = [0; 27];
+        bytes[..24].copy_from_slice(&resv(0, 1, 2));
+        bytes[26] = 1;
+        let mut properties = Properties::new(&bytes);
+        assert_eq!(properties.next(), mem(ResvKind::Reserved, 1, 2));
+        assert_eq!(
+            properties.next(),
+            Some(Err(PropertyError::TruncatedHeader {
+                offset: 24,
+                left: 3
+            }))
+        );
+        assert_eq!(properties.next(), None);
+    }
+
+    #[test]
+    fn truncated_body() {
+        let bytes = resv(0, 1, 2);
+        for end in size_of::<Head>()..bytes.len() {
+            assert_eq!(
+                first(&bytes[..end]),
+                Some(Err(PropertyError::TruncatedBody {
+                    offset: 0,
+                    type_: 1,
+                    len: 20,
+                    left: end - 4
+                }))
+            );
+        }
+    }
+
+    #[test]
+    fn length_of_65535() {
+        for type_ in [1, 2] {
+            let mut bytes = [0; 512];
+            bytes[..4].copy_from_slice(&[type_, 0, 0xff, 0xff]);
+            let mut properties = Properties::new(&bytes);
+            assert_eq!(
+                properties.next(),
+                Some(Err(PropertyError::TruncatedBody {
+                    offset: 0,
+                    type_: type_.into(),
+                    len: u16::MAX,
+                    left: 508
+                }))
+            );
+            assert_eq!(properties.next(), None);
+        }
+    }
+
+    #[test]
+    fn length_of_zero() {
+        for type_ in [1, 2] {
+            let mut bytes = [0; 8];
+            bytes[0] = type_;
+            let mut properties = Properties::new(&bytes);
+            assert_eq!(
+                properties.next(),
+                Some(Err(PropertyError::ZeroLength {
+                    offset: 0,
+                    type_: type_.into()
+                }))
+            );
+            assert_eq!(properties.next(), None);
+        }
+    }
+
+    #[test]
+    fn too_short_for_its_type() {
+        for len in 1..20u8 {
+            let mut bytes = [0; 48];
+            bytes[..24].copy_from_slice(&resv(0, 1, 2));
+            bytes[2] = len;
+            let mut properties = Properties::new(&bytes);
+            assert_eq!(
+                properties.next(),
+                Some(Err(PropertyError::ShortBody {
+                    offset: 0,
+                    type_: 1,
+                    len: len.into(),
+                    need: 20
+                }))
+            );
+            assert_eq!(properties.next(), None);
+        }
+    }
+
+    #[test]
+    fn malformed_ranges() {
+        let mut properties = [resv(0, 1, 2), resv(1, 0x2000, 0x1fff), resv(1, 3, 4)];
+        let bytes = properties.as_flattened_mut();
+        let mut parsed = Properties::new(bytes);
+        assert_eq!(parsed.next(), mem(ResvKind::Reserved, 1, 2));
+        assert_eq!(
+            parsed.next(),
+            Some(Err(PropertyError::Reversed {
+                offset: 24,
+                first: 0x2000,
+                last: 0x1fff
+            }))
+        );
+        assert_eq!(parsed.next(), None);
+
+        assert_eq!(
+            first(&resv(0, u64::MAX, 0)),
+            Some(Err(PropertyError::Reversed {
+                offset: 0,
+                first: u64::MAX,
+                last: 0
+            }))
+        );
+        // Its size, 2^64, would wrap to 0.
+        assert_eq!(
+            first(&resv(0, 0, u64::MAX)),
+            Some(Err(PropertyError::WholeSpace { offset: 0 }))
+        );
+    }
+
+    #[test]
+    fn errno() {
+        let reversed = PropertyError::Reversed {
+            offset: 0,
+            first: 1,
+            last: 0,
+        };
+        assert_eq!(Error::from(reversed), EINVAL);
+        assert_eq!(
+            Error::from(PropertyError::WholeSpace { offset: 0 }),
+            EOVERFLOW
+        );
+    }
+
+    #[test]
+    fn reply() {
+        let mut bytes = [0; 36];
+        bytes[..24].copy_from_slice(&resv(0, 1, 2));
+
+        let mut reply = ProbeReply::new(&bytes, 32);
+        assert_eq!(reply.status, Status::Ok);
+        assert_eq!(reply.properties.next(), mem(ResvKind::Reserved, 1, 2));
+        assert_eq!(reply.properties.next(), None);
+
+        // A refusal has no properties, whatever the device left there.
+        bytes[32] = 6;
+        let mut reply = ProbeReply::new(&bytes, 32);
+        assert_eq!(reply.status, Status::NoEnt);
+        assert_eq!(reply.properties.next(), None);
+    }
+
+    #[test]
+    fn short_reply() {
+        let mut bytes = [0; 36];
+        bytes[..24].copy_from_slice(&resv(0, 1, 2));
+        for written in 0..bytes.len() {
+            let mut reply = ProbeReply::new(&bytes[..written], 32);
+            assert_eq!(reply.status, Status::Missing);
+            assert_eq!(reply.properties.next(), None);
+        }
+
+        assert_eq!(ProbeReply::new(&bytes, u32::MAX).status, Status::Missing);
+        assert_eq!(ProbeReply::new(&bytes, 0).status, Status::Unknown(1));
+        assert_eq!(ProbeReply::new(&[0; 4], 0).status, Status::Ok);
+    }
+
+    #[test]
+    fn any_bytes_come_to_an_end() {
+        // A linear congruential generator (Knuth's MMIX constants): the same bytes in each run.
+        let mut state = 1u64;
+        let mut bytes = [0; 64];
+        for round in 0..2000 {
+            for byte in bytes.iter_mut() {
+                state = state
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                // Few values, so that types and lengths which mean something are frequent.
+                *byte = match (state >> 33) % 4 {
+                    0 => 0,
+                    1 => 1,
+                    2 => 20,
+                    _ => (state >> 56) as u8,
+                };
+            }
+            let bytes = &bytes[..round % 65];
+            let mut properties = Properties::new(bytes);
+            let mut steps = 0;
+            while let Some(property) = properties.next() {
+                steps += 1;
+                if property.is_err() {
+                    assert_eq!(properties.next(), None);
+                }
+            }
+            assert!(steps <= bytes.len());
+        }
+    }
+}

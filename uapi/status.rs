@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The status of a request: the tail that the device writes after it.
+//!
+//! C header: [`include/uapi/linux/virtio_iommu.h`](srctree/include/uapi/linux/virtio_iommu.h)
+
+use core::mem::offset_of;
+
+use kernel::{
+    bindings,
+    fmt,
+    prelude::*, //
+};
+
+use super::TAIL;
+
+/// How the device answered a request. Virtio 1.3, section 5.13.6.1.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Status {
+    /// Done.
+    Ok,
+    /// An internal error of the device: it cannot do it.
+    IoErr,
+    /// The request or one of its flags is not supported.
+    Unsupp,
+    /// An internal error of the device: it may have stopped to work.
+    DevErr,
+    /// A parameter is not valid.
+    Inval,
+    /// A parameter is out of range, or an UNMAP would split a mapping.
+    Range,
+    /// There is no such endpoint or domain.
+    NoEnt,
+    /// The device cannot access the request.
+    Fault,
+    /// The device has no memory for it.
+    NoMem,
+    /// A value that has no meaning.
+    Unknown(u8),
+    /// The device returned the request without having written the whole tail.
+    Missing,
+}
+
+// Only the first byte of the tail has a meaning.
+static_assert!(offset_of!(bindings::virtio_iommu_req_tail, status) == 0);
+
+impl Status {
+    /// Reads the status from that part of the tail which the device wrote, [`TAIL`] bytes if it
+    /// was all of it.
+    #[inline]
+    pub(crate) const fn from_tail(written: &[u8]) -> Self {
+        if written.len() < TAIL {
+            return Status::Missing;
+        }
+        match written[0] as u32 {
+            bindings::VIRTIO_IOMMU_S_OK => Status::Ok,
+            bindings::VIRTIO_IOMMU_S_IOERR => Status::IoErr,
+            bindings::VIRTIO_IOMMU_S_UNSUPP => Status::Unsupp,
+            bindings::VIRTIO_IOMMU_S_DEVERR => Status::DevErr,
+            bindings::VIRTIO_IOMMU_S_INVAL => Status::Inval,
+            bindings::VIRTIO_IOMMU_S_RANGE => Status::Range,
+            bindings::VIRTIO_IOMMU_S_NOENT => Status::NoEnt,
+            bindings::VIRTIO_IOMMU_S_FAULT => Status::Fault,
+            bindings::VIRTIO_IOMMU_S_NOMEM => Status::NoMem,
+            _ => Status::Unknown(written[0]),
+        }
+    }
+
+    /// Whether the request was done.
+    #[inline]
+    pub(crate) const fn is_ok(self) -> bool {
+        matches!(self, Status::Ok)
+    }
+
+    /// The status as an error of the kernel, the same as the C driver gives.
+    pub(crate) fn to_result(self) -> Result {
+        match self {
+            Status::Ok => Ok(()),
+            Status::Unsupp => Err(ENOSYS),
+            Status::Inval => Err(EINVAL),
+            Status::Range => Err(ERANGE),
+            Status::NoEnt => Err(ENOENT),
+            Status::Fault => Err(EFAULT),
+            Status::NoMem => Err(ENOMEM),
+            Status::IoErr | Status::DevErr | Status::Unknown(_) | Status::Missing => Err(EIO),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Status::Ok => "OK",
+            Status::IoErr => "IOERR (I/O error)",
+            Status::Unsupp => "UNSUPP (not supported)",
+            Status::DevErr => "DEVERR (device error)",
+            Status::Inval => "INVAL (invalid parameter)",
+            Status::Range => "RANGE (parameter out of range)",
+            Status::NoEnt => "NOENT (no such endpoint or domain)",
+            Status::Fault => "FAULT (request not readable)",
+            Status::NoMem => "NOMEM (out of memory)",
+            Status::Unknown(value) => {
+                return f.write_fmt(fmt!("unknown status {value:#x}"));
+            }
+            Status::Missing => "no status written",
+        })
+    }
+}
+
+#[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]
+#[kunit_tests(viommu_status)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        for (value, status, result) in [
+            (0, Status::Ok, Ok(())),
+            (1, Status::IoErr, Err(EIO)),
+            (2, Status::Unsupp, Err(ENOSYS)),
+            (3, Status::DevErr, Err(EIO)),
+            (4, Status::Inval, Err(EINVAL)),
+            (5, Status::Range, Err(ERANGE)),
+            (6, Status::NoEnt, Err(ENOENT)),
+            (7, Status::Fault, Err(EFAULT)),
+            (8, Status::NoMem, Err(ENOMEM)),
+            (9, Status::Unknown(9), Err(EIO)),
+            (0xff, Status::Unknown(0xff), Err(EIO)),
+        ] {
+            assert_eq!(Status::from_tail(&[value, 0, 0, 0]), status);
+            assert_eq!(status.to_result(), result);
+            assert_eq!(status.is_ok(), result.is_ok());
+        }
+    }
+
+    #[test]
+    fn reserved_bytes_are_ignored() {
+        assert_eq!(Status::from_tail(&[0, 1, 2, 3]), Status::Ok);
+        assert_eq!(Status::from_tail(&[5, 0xff, 0xff, 0xff]), Status::Range);
+    }
+
+    #[test]
+    fn short_tail_is_no_status() {
+        for written in 0..TAIL {
+            assert_eq!(Status::from_tail(&[0; TAIL][..written]), Status::Missing);
+        }
+        assert_eq!(Status::Missing.to_result(), Err(EIO));
+        assert!(!Status::Missing.is_ok());
+    }
+}
