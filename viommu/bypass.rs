@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The global bypass field of the device configuration.
+//!
+//! It decides what happens to an endpoint that is attached to no domain: its DMA goes through
+//! untranslated, or is blocked (virtio 1.3, 5.13.4). The field survives a device reset; a system
+//! reset restores the hypervisor's value. bypass.rst in the driver's documentation says when it changes
+//! and why.
+
+use kernel::{
+    bindings,
+    device::Bound,
+    prelude::*,
+    virtio::{
+        self,
+        ConfigField, //
+    }, //
+};
+
+const BYPASS: ConfigField<u8> = virtio::config_field!(bindings::virtio_iommu_config, bypass => u8);
+
+/// The field as the guest found it.
+///
+/// Absent if the device does not have the field (VIRTIO_IOMMU_F_BYPASS_CONFIG).
+pub(crate) struct GlobalBypass {
+    boot: Option<bool>,
+}
+
+impl GlobalBypass {
+    /// Remembers the value the guest booted with.
+    pub(crate) fn new(boot: Option<bool>) -> Self {
+        GlobalBypass { boot }
+    }
+
+    /// Blocks the endpoints that are attached to no domain. May sleep.
+    pub(crate) fn clear(&self, dev: &virtio::Device<Bound>) -> Result {
+        if self.boot.is_some() {
+            dev.config_write(BYPASS, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Puts back the value that the guest booted with, whatever is there. May sleep.
+    pub(crate) fn restore(&self, dev: &virtio::Device<Bound>) {
+        let Some(boot) = self.boot else {
+            return;
+        };
+        if let Err(error) = dev.config_write(BYPASS, u8::from(boot)) {
+            dev_err!(
+                dev.as_ref(),
+                "cannot restore the global bypass to {}: {}\n",
+                u8::from(boot),
+                error.to_errno()
+            );
+        }
+    }
+}

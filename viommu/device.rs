@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One virtio-iommu device, as the IOMMU core sees it.
+
+use core::pin::Pin;
+
+use kernel::{
+    bindings,
+    device::{
+        self,
+        Bound, //
+    },
+    iommu::driver::{
+        self,
+        Capability,
+        DomainConfig,
+        FwSpec,
+        Geometry,
+        Identity,
+        Prot,
+        ProtFlag,
+        ResvRegions, //
+    },
+    new_mutex,
+    prelude::*,
+    ratelimit::Ratelimit,
+    sync::{
+        aref::ARef,
+        Arc,
+        ArcBorrow,
+        Mutex,
+        MutexGuard, //
+    },
+    virtio::{
+        self,
+        Virtqueue, //
+    }, //
+};
+
+use super::{
+    domain::{
+        DomainHandle,
+        PagingDomain, //
+    },
+    endpoint::{
+        Attachment,
+        EndpointHandle, //
+    },
+    ids::DomainIds,
+    request::Engine,
+    slot::Slot,
+    table::EndpointTable, //
+};
+use crate::uapi::{
+    Config,
+    MapFlag,
+    MapFlags, //
+};
+
+/// A virtio-iommu device. Endpoints and domains share it.
+#[pin_data]
+pub(crate) struct Viommu {
+    /// The virtio device: names the IOMMU in messages, and is the supplier of device links.
+    dev: ARef<device::Device>,
+    config: Config,
+    /// The flags that a MAP may have.
+    map_flags: MapFlags,
+    #[pin]
+    engine: Engine,
+    #[pin]
+    domain_ids: DomainIds,
+    endpoints: Arc<EndpointTable>,
+    /// Serialises attaching and detaching: the groups that share a domain do not share a lock.
+    #[pin]
+    attach: Mutex<()>,
+    /// For messages about what the device says of endpoints and of itself.
+    #[pin]
+    complaints: Ratelimit,
+}
+
+impl Viommu {
+    /// Sets up what is needed to talk to the device. May sleep.
+    pub(crate) fn new(
+        vdev: &virtio::Device<Bound>,
+        config: Config,
+        requests: Virtqueue<Slot>,
+        endpoints: Arc<EndpointTable>,
+    ) -> Result<Arc<Self>> {
+        let dev: ARef<device::Device> = AsRef::<device::Device<Bound>>::as_ref(vdev).into();
+        let engine = Engine::new(dev.clone(), requests)?;
+        let domain_ids = DomainIds::new(dev.clone(), config.domains, config.bypass.is_some())?;
+        let mut map_flags = MapFlag::Read | MapFlag::Write;
+        if vdev.has_feature(bindings::VIRTIO_IOMMU_F_MMIO) {
+            map_flags |= MapFlag::Mmio;
+        }
+        Arc::pin_init(
+            pin_init!(Viommu {
+                dev,
+                config,
+                map_flags,
+                engine <- engine,
+                domain_ids <- domain_ids,
+                endpoints,
+                attach <- new_mutex!(()),
+                complaints <- Ratelimit::default_for(c"virtio_iommu: device"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The virtio device.
+    pub(super) fn dev(&self) -> &device::Device {
+        &self.dev
+    }
+
+    /// The device configuration.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The request queue.
+    #[inline]
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The domain numbers.
+    pub(super) fn domain_ids(&self) -> &DomainIds {
+        &self.domain_ids
+    }
+
+    /// The endpoints, by id.
+    pub(super) fn endpoints(&self) -> &EndpointTable {
+        &self.endpoints
+    }
+
+    /// Whether to log one more message about a device that makes no sense. Any context.
+    pub(crate) fn may_complain(&self) -> bool {
+        self.complaints.check()
+    }
+
+    /// Excludes all other attaching and detaching. May sleep.
+    pub(super) fn lock_attach(&self) -> MutexGuard<'_, ()> {
+        self.attach.lock()
+    }
+
+    /// Ends all use of the device. Any context.
+    pub(crate) fn close(&self) {
+        self.engine.close();
+    }
+
+    /// Prepares for a reset of the device that the endpoints survive. May sleep.
+    pub(crate) fn suspend(&self) -> Result {
+        let _attaching = self.lock_attach();
+        for endpoint in self.endpoints.all()? {
+            endpoint.suspend();
+        }
+        self.engine.close();
+        Ok(())
+    }
+
+    /// Takes up the device again, with a new queue that is ready. May sleep.
+    ///
+    /// Every endpoint returns to its domain, and every domain to its mappings. One that cannot is
+    /// reported and stays blocked; the others go on.
+    pub(crate) fn resume(&self, requests: Virtqueue<Slot>) -> Result {
+        let _attaching = self.lock_attach();
+        self.engine.reopen(requests)?;
+        let mut result = Ok(());
+        for endpoint in self.endpoints.all()? {
+            if let Err(error) = endpoint.resume() {
+                dev_err!(
+                    endpoint.dev(),
+                    "cannot return to its domain: {}\n",
+                    error.to_errno()
+                );
+                result = Err(error);
+            }
+        }
+        result
+    }
+
+    /// Translates the core's protection into MAP flags. Fails on what the device cannot do.
+    #[inline]
+    pub(super) fn map_flags(&self, prot: Prot) -> Result<MapFlags> {
+        let mut flags = MapFlags::default();
+        if prot.contains(ProtFlag::Read) {
+            flags |= MapFlag::Read;
+        }
+        if prot.contains(ProtFlag::Write) {
+            flags |= MapFlag::Write;
+        }
+        if prot.contains(ProtFlag::Mmio) {
+            flags |= MapFlag::Mmio;
+        }
+        if !self.map_flags.contains_all(flags) {
+            return Err(EINVAL);
+        }
+        Ok(flags)
+    }
+
+    fn domain_config(&self) -> DomainConfig {
+        DomainConfig {
+            // A MAP takes any multiple of the granule, so larger sizes mean nothing to the device.
+            // Naming only the granule makes the core pass a contiguous range in one call, hence in
+            // one MAP, where it would otherwise send one for each power of two in it.
+            page_sizes: self.config.granule.bytes(),
+            geometry: Geometry {
+                first: self.config.input.first(),
+                last: self.config.input.last(),
+            },
+        }
+    }
+}
+
+/// Initialises a place in memory with a value made before.
+fn ready<T>(value: T) -> impl PinInit<T, Error> {
+    Ok::<T, Error>(value)
+}
+
+impl driver::Driver for Viommu {
+    type Module = crate::DriverModule;
+    type Endpoint = EndpointHandle;
+    type Domain = DomainHandle;
+
+    // The endpoint id.
+    const OF_CELLS: Option<u32> = Some(1);
+
+    fn probe(
+        this: ArcBorrow<'_, Self>,
+        dev: &device::Device,
+        fwspec: FwSpec<'_>,
+    ) -> Result<impl PinInit<Self::Endpoint, Error>> {
+        let handle = EndpointHandle::new(this.into(), dev, fwspec)?;
+        Ok(ready(handle))
+    }
+
+    fn release(handle: Pin<&Self::Endpoint>, _dev: &device::Device) {
+        handle.endpoint.detach();
+    }
+
+    fn capable(_handle: Pin<&Self::Endpoint>, capability: Capability) -> bool {
+        matches!(
+            capability,
+            Capability::CacheCoherency | Capability::DeferredFlush
+        )
+    }
+
+    fn resv_regions(
+        handle: Pin<&Self::Endpoint>,
+        _dev: &device::Device,
+        out: &mut ResvRegions<'_>,
+    ) -> Result {
+        handle.endpoint.report_regions(out)
+    }
+
+    fn alloc_paging(
+        handle: Pin<&Self::Endpoint>,
+    ) -> Result<(impl PinInit<Self::Domain, Error>, DomainConfig)> {
+        let viommu = handle.endpoint.viommu();
+        Ok((ready(DomainHandle(PagingDomain::new(viommu)?)), viommu.domain_config()))
+    }
+
+    fn alloc_identity(
+        handle: Pin<&Self::Endpoint>,
+    ) -> Result<Identity<(impl PinInit<Self::Domain, Error>, DomainConfig)>> {
+        let viommu = handle.endpoint.viommu();
+        if viommu.domain_ids.bypass().is_some() {
+            return Ok(Identity::Bypass);
+        }
+        let Config { input, granule, .. } = viommu.config;
+        let gaps = handle.endpoint.regions().gaps(input, granule);
+        let domain = PagingDomain::new_identity(viommu, gaps)?;
+        Ok(Identity::Mapped((ready(DomainHandle(domain)), viommu.domain_config())))
+    }
+
+    fn attach_identity(handle: Pin<&Self::Endpoint>) -> Result {
+        let bypass = handle.endpoint.viommu().domain_ids.bypass();
+        handle
+            .endpoint
+            .attach(Attachment::Bypass(bypass.ok_or(ENODEV)?))
+    }
+
+    fn attach_blocked(handle: Pin<&Self::Endpoint>) -> Result {
+        handle.endpoint.attach(Attachment::Blocked)
+    }
+}

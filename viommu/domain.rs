@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Paging domains: an IO address space and its mappings.
+//!
+//! A domain exists in the device only while an endpoint is attached to it: the device drops the
+//! mappings with the last endpoint. The driver keeps them, and *replays* them when the domain gets
+//! its first endpoint again. An identity-mapped domain is a paging domain that starts out with its
+//! mappings.
+
+use core::pin::Pin;
+
+use kernel::{
+    alloc::Flags,
+    io::PhysAddr,
+    iommu::driver::{
+        self,
+        Gather,
+        Prot, //
+    },
+    prelude::*,
+    sync::{
+        new_spinlock_irq,
+        Arc,
+        SpinLockIrq, //
+    }, //
+};
+
+use super::{
+    device::Viommu,
+    endpoint::{
+        Attachment,
+        EndpointHandle, //
+    },
+    mappings::{
+        InsertError,
+        Mapping,
+        Mappings,
+        Reservation, //
+    },
+    request::StageError, //
+};
+use crate::uapi::{
+    MapFlag,
+    Request,
+    Span, //
+};
+
+/// What the device knows of a domain's mappings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// Nothing: no endpoint is attached.
+    Absent,
+    /// The mappings that start below this address; the rest is about to follow.
+    Replaying(u64),
+    /// All.
+    Present,
+}
+
+impl Presence {
+    /// Whether the device must be told of a change to a mapping that starts at `iova`.
+    #[inline]
+    fn covers(self, iova: u64) -> bool {
+        match self {
+            Presence::Absent => false,
+            Presence::Replaying(next) => iova < next,
+            Presence::Present => true,
+        }
+    }
+}
+
+struct State {
+    mappings: Mappings,
+    presence: Presence,
+    /// Attached endpoints. Changed with the device's attach lock held as well.
+    endpoints: usize,
+}
+
+/// An IO address space of one device.
+#[pin_data(PinnedDrop)]
+pub(super) struct PagingDomain {
+    viommu: Arc<Viommu>,
+    id: u32,
+    #[pin]
+    state: SpinLockIrq<State>,
+}
+
+impl PagingDomain {
+    /// Creates a domain with no mapping. May sleep.
+    ///
+    /// Fails with `ENOSPC`, and a message, when the device's domain ids are used up.
+    pub(super) fn new(viommu: &Arc<Viommu>) -> Result<Arc<Self>> {
+        let id = viommu.domain_ids().alloc()?;
+        let domain = Arc::pin_init(
+            pin_init!(PagingDomain {
+                viommu: viommu.clone(),
+                id,
+                state <- new_spinlock_irq!(State {
+                    mappings: Mappings::new(),
+                    presence: Presence::Absent,
+                    endpoints: 0,
+                }),
+            }),
+            GFP_KERNEL,
+        );
+        domain.inspect_err(|_| viommu.domain_ids().free(id))
+    }
+
+    /// Creates a domain in which each of `spans` is mapped to itself. May sleep.
+    pub(super) fn new_identity(
+        viommu: &Arc<Viommu>,
+        spans: impl Iterator<Item = Span>,
+    ) -> Result<Arc<Self>> {
+        let domain = Self::new(viommu)?;
+        for span in spans {
+            domain.map(
+                Mapping {
+                    span,
+                    phys: span.first(),
+                    flags: MapFlag::Read | MapFlag::Write,
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        Ok(domain)
+    }
+
+    /// The domain's number in the device.
+    #[inline]
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Accounts for an endpoint that the device has attached to this domain. The first one brings
+    /// the mappings. The device's attach lock is held; may sleep.
+    pub(super) fn enter(&self) -> Result {
+        {
+            let mut state = self.state.lock();
+            state.endpoints += 1;
+            if state.endpoints > 1 {
+                return Ok(());
+            }
+            state.presence = Presence::Replaying(0);
+        }
+        self.replay()
+    }
+
+    /// Accounts for an endpoint that the device has detached from this domain. With the last one,
+    /// the device has dropped the mappings. The device's attach lock is held.
+    pub(super) fn leave(&self) {
+        let mut state = self.state.lock();
+        state.endpoints = state.endpoints.saturating_sub(1);
+        if state.endpoints == 0 {
+            state.presence = Presence::Absent;
+            drop(state);
+            self.viommu.engine().forget_domain(self.id);
+        }
+    }
+
+    /// Sends the mappings to the device, a ring-full for each notification.
+    ///
+    /// Mappings that are added or removed meanwhile are told to the device only below the address
+    /// that the replay has reached: the rest it will find, or not find, by itself.
+    fn replay(&self) -> Result {
+        let engine = self.viommu.engine();
+        loop {
+            let complete = self.stage_replay()?;
+            engine.sync()?;
+            if complete {
+                return engine.sync_map(self.id, Span::ALL);
+            }
+        }
+    }
+
+    /// Stages as many mappings as there is room for. Returns whether that was all.
+    fn stage_replay(&self) -> Result<bool> {
+        let mut state = self.state.lock();
+        while let Presence::Replaying(next) = state.presence {
+            let Some(mapping) = state.mappings.next_from(next) else {
+                state.presence = Presence::Present;
+                break;
+            };
+            let request = Request::Map {
+                domain: self.id,
+                span: mapping.span,
+                phys: mapping.phys,
+                flags: mapping.flags,
+            };
+            match self.viommu.engine().stage(request) {
+                Ok(()) => (),
+                Err(StageError::Full) => return Ok(false),
+                Err(StageError::Failed(error)) => return Err(error),
+            }
+            state.presence = match mapping.span.last().checked_add(1) {
+                Some(next) => Presence::Replaying(next),
+                None => Presence::Present,
+            };
+        }
+        Ok(true)
+    }
+
+    fn map(&self, mapping: Mapping, gfp: Flags) -> Result {
+        let request = Request::Map {
+            domain: self.id,
+            span: mapping.span,
+            phys: mapping.phys,
+            flags: mapping.flags,
+        };
+        loop {
+            let mut state = self.state.lock();
+            // In the tree first: an overlap must not reach the device.
+            match state.mappings.insert(mapping) {
+                Ok(()) => (),
+                Err(InsertError::Overlap) => return Err(EEXIST),
+                Err(InsertError::NoNode) => {
+                    drop(state);
+                    let node = Reservation::new(gfp)?;
+                    // Dropped without the lock, if it is not needed any more.
+                    let _unused = self.state.lock().mappings.refill(node);
+                    continue;
+                }
+            }
+            if !state.presence.covers(mapping.span.first()) {
+                return Ok(());
+            }
+            // Under the lock, so that either a replay sends this mapping or the stage does.
+            let error = match self.viommu.engine().stage(request) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            state.mappings.remove_range(mapping.span);
+            drop(state);
+            match error {
+                StageError::Full => self.viommu.engine().make_room()?,
+                StageError::Failed(error) => return Err(error),
+            }
+        }
+    }
+
+    fn unmap(&self, span: Span) -> usize {
+        let (removed, told) = {
+            let mut state = self.state.lock();
+            let Some(removed) = state.mappings.remove_range(span) else {
+                return 0;
+            };
+            (removed, state.presence.covers(removed.span.first()))
+        };
+        if told {
+            // Nobody can reuse the range before this returns, so the lock is not needed. If the
+            // device is out of use, the engine has said so, and there is nobody left to tell.
+            let _ = self.viommu.engine().unmap(self.id, removed.span);
+        }
+        usize::try_from(removed.bytes).unwrap_or(usize::MAX)
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for PagingDomain {
+    fn drop(self: Pin<&mut Self>) {
+        self.viommu.domain_ids().free(self.id);
+    }
+}
+
+/// What the IOMMU core holds of a domain. Endpoints attached to it hold it too.
+pub(crate) struct DomainHandle(pub(super) Arc<PagingDomain>);
+
+impl driver::Domain for DomainHandle {
+    type Driver = Viommu;
+
+    fn attach(self: Pin<&Self>, endpoint: Pin<&EndpointHandle>) -> Result {
+        endpoint.endpoint.attach(Attachment::Paging(self.0.clone()))
+    }
+
+    #[inline]
+    fn map_pages(
+        self: Pin<&Self>,
+        iova: u64,
+        paddr: PhysAddr,
+        pgsize: usize,
+        pgcount: usize,
+        prot: Prot,
+        gfp: Flags,
+    ) -> Result<usize> {
+        let size = pgsize.checked_mul(pgcount).ok_or(EINVAL)?;
+        let span = Span::from_size(iova, size).ok_or(EINVAL)?;
+        let mapping = Mapping {
+            span,
+            phys: paddr,
+            flags: self.0.viommu.map_flags(prot)?,
+        };
+        self.0.map(mapping, gfp)?;
+        Ok(size)
+    }
+
+    #[inline]
+    fn unmap_pages(
+        self: Pin<&Self>,
+        iova: u64,
+        pgsize: usize,
+        pgcount: usize,
+        _gather: &mut Gather<'_>,
+    ) -> usize {
+        let size = pgsize.saturating_mul(pgcount);
+        match Span::from_size(iova, size) {
+            Some(span) => self.0.unmap(span),
+            None => 0,
+        }
+    }
+
+    #[inline]
+    fn iova_to_phys(self: Pin<&Self>, iova: u64) -> Option<PhysAddr> {
+        self.0.state.lock().mappings.lookup(iova)?.translate(iova)
+    }
+
+    // What goes wrong with an UNMAP is remembered and reported by the engine.
+    fn flush_all(self: Pin<&Self>) {
+        let _ = self.0.viommu.engine().sync();
+    }
+
+    #[inline]
+    fn sync(self: Pin<&Self>, _gather: &Gather<'_>) {
+        let _ = self.0.viommu.engine().sync();
+    }
+
+    #[inline]
+    fn sync_map(self: Pin<&Self>, iova: u64, size: usize) -> Result {
+        let span = Span::from_size(iova, size).ok_or(EINVAL)?;
+        self.0.viommu.engine().sync_map(self.0.id, span)
+    }
+}

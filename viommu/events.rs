@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The event queue: faults that the device reports.
+
+use kernel::{
+    device::{
+        self,
+        Bound, //
+    },
+    prelude::*,
+    ratelimit::Ratelimit,
+    sync::{
+        aref::ARef,
+        new_spinlock_irq,
+        Arc,
+        SpinLockIrq, //
+    },
+    virtio::{
+        self,
+        Notifier,
+        Virtqueue, //
+    }, //
+};
+
+use super::table::EndpointTable;
+use crate::uapi::{
+    Fault,
+    EVENT_SIZE, //
+};
+
+/// Upper bound for the number of event buffers.
+const MAX_EVENTS: usize = 256;
+
+/// Memory for one event.
+pub(crate) struct Event([u8; EVENT_SIZE]);
+
+impl virtio::Buffer for Event {
+    fn segments(&mut self) -> (&[u8], &mut [u8]) {
+        (&[], &mut self.0)
+    }
+}
+
+struct State {
+    queue: Virtqueue<Event>,
+    notifier: Notifier,
+    /// Event buffers that are not with the device.
+    spare: KVec<KBox<Event>>,
+}
+
+impl State {
+    fn new(queue: Virtqueue<Event>) -> Result<Self> {
+        let count = (queue.ring_size() as usize).min(MAX_EVENTS);
+        let mut spare = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            let event = KBox::new(Event([0; EVENT_SIZE]), GFP_KERNEL)?;
+            spare.push_within_capacity(event)?;
+        }
+        Ok(State {
+            notifier: queue.notifier(),
+            queue,
+            spare,
+        })
+    }
+}
+
+/// Receives events in interrupt context.
+#[pin_data]
+pub(crate) struct EventQueue {
+    dev: ARef<device::Device>,
+    endpoints: Arc<EndpointTable>,
+    #[pin]
+    state: SpinLockIrq<State>,
+    /// For messages about the event queue itself.
+    #[pin]
+    malformed: Ratelimit,
+    /// For messages about faults.
+    #[pin]
+    faults: Ratelimit,
+}
+
+impl EventQueue {
+    /// Takes the event virtqueue and allocates its buffers. May sleep.
+    pub(crate) fn new(
+        vdev: &virtio::Device<Bound>,
+        endpoints: Arc<EndpointTable>,
+        queue: Virtqueue<Event>,
+    ) -> Result<Arc<Self>> {
+        let dev: ARef<device::Device> = AsRef::<device::Device<Bound>>::as_ref(vdev).into();
+        let state = State::new(queue)?;
+        Arc::pin_init(
+            pin_init!(EventQueue {
+                dev,
+                endpoints,
+                state <- new_spinlock_irq!(state),
+                malformed <- Ratelimit::default_for(c"virtio_iommu: event"),
+                faults <- Ratelimit::default_for(c"virtio_iommu: fault"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Starts over with a new queue, after a reset of the device. May sleep.
+    pub(crate) fn reopen(&self, queue: Virtqueue<Event>) -> Result {
+        let mut state = State::new(queue)?;
+        core::mem::swap(&mut *self.state.lock(), &mut state);
+        Ok(())
+    }
+
+    /// Gives all buffers that are not in use to the device. Any context.
+    pub(crate) fn fill(&self) {
+        let notify = {
+            let mut state = self.state.lock();
+            let State {
+                queue,
+                notifier,
+                spare,
+            } = &mut *state;
+            while let Some(event) = spare.pop() {
+                if let Err((event, error)) = queue.add(event) {
+                    let _ = spare.push_within_capacity(event);
+                    if !queue.is_broken() && self.malformed.check() {
+                        dev_err!(
+                            self.dev,
+                            "cannot add an event buffer: {}\n",
+                            error.to_errno()
+                        );
+                    }
+                    break;
+                }
+            }
+            queue.kick_prepare().then(|| notifier.clone())
+        };
+        if let Some(notifier) = notify {
+            // A failed notification means a broken device: there will be no events.
+            let _ = notifier.notify();
+        }
+    }
+
+    fn report(&self, bytes: &[u8]) {
+        let fault = match Fault::parse(bytes) {
+            Ok(fault) => fault,
+            Err(error) => {
+                if self.malformed.check() {
+                    dev_err!(self.dev, "event ignored: {}\n", error);
+                }
+                return;
+            }
+        };
+        if !self.faults.check() {
+            return;
+        }
+        self.endpoints.with(fault.endpoint, |endpoint| match endpoint {
+            Some(endpoint) => dev_err!(endpoint.dev(), "{}\n", fault),
+            None => dev_err!(self.dev, "unknown endpoint {}: {}\n", fault.endpoint, fault),
+        });
+    }
+}
+
+impl virtio::Callback for EventQueue {
+    fn call(&self) {
+        // Buffers go back only after the loop, so a device that keeps answering cannot keep this
+        // running: it has a bounded number of them.
+        loop {
+            let mut state = self.state.lock();
+            let Some(completed) = state.queue.pop() else {
+                break;
+            };
+            let event = completed.buf;
+            // Not under the queue's lock: a console is slow.
+            drop(state);
+            self.report(&event.0[..completed.written.min(EVENT_SIZE)]);
+            let _ = self.state.lock().spare.push_within_capacity(event);
+        }
+        self.fill();
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The rooms behind the front door, `virtio_iommu.rs`.
+//!
+//! ```text
+//!   device      a virtio-iommu device, as the IOMMU core sees it
+//!   ├─ request      the request engine: stage, publish, wait
+//!   │  ├─ staging       the pool of slots, and the requests that wait in them
+//!   │  ├─ slot          memory of one request
+//!   │  ├─ window        which requests are answered
+//!   │  └─ failures      asynchronous requests that were refused
+//!   ├─ endpoint     devices behind the IOMMU, and what each is attached to
+//!   │  └─ regions       what an endpoint reserves
+//!   ├─ domain       paging and identity-mapped domains
+//!   │  ├─ mappings      the tree of mappings
+//!   │  └─ ids           domain numbers
+//!   ├─ events       faults, named after their device with the help of
+//!   │  └─ table         endpoints by id
+//!   ├─ config       the device configuration, and its
+//!   ├─ bypass           global bypass field
+//!   └─ debugfs      counters
+//! ```
+//!
+//! Locks are taken in this order: group (the core's), [`device::Viommu`]'s attach lock, an
+//! endpoint's attachment, a domain's state, the engine's state. The last two are spinlocks with
+//! interrupts disabled, and nothing waits for the device under them. No other lock is taken under
+//! the domain numbers', the table's and the event queue's.
+
+pub(crate) mod bypass;
+pub(crate) mod config;
+pub(crate) mod debugfs;
+pub(crate) mod device;
+mod domain;
+mod endpoint;
+pub(crate) mod events;
+mod failures;
+mod ids;
+mod mappings;
+mod regions;
+mod request;
+mod slot;
+mod staging;
+pub(crate) mod table;
+mod window;

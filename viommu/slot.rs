@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A request slot: the memory that one request and its answer travel in.
+
+use kernel::{
+    prelude::*,
+    virtio, //
+};
+
+use crate::uapi::{
+    Probe,
+    Request,
+    Status,
+    HOT_READABLE,
+    PROBE_READABLE,
+    TAIL, //
+};
+
+/// Written into the status before the device gets the slot. No status has this value, so a device
+/// that claims to have answered and wrote nothing is found out.
+const UNANSWERED: u8 = 0xff;
+
+/// What a slot carries.
+pub(super) enum Command {
+    /// A request whose answer is a status.
+    Plain(Request),
+    /// PROBE. Both what the device reads and what it writes are outside the slot: it is rare and
+    /// large.
+    Probe {
+        endpoint: u32,
+        /// What the device reads, [`PROBE_READABLE`] bytes, then what it writes.
+        buf: KVec<u8>,
+    },
+}
+
+/// Memory for one request. The engine allocates its slots once and reuses them.
+///
+/// A slot is owned by one of: the engine's pool, the list of staged requests, the virtqueue (while
+/// the device works on it), or the caller that collects its answer. It is never shared.
+pub(crate) struct Slot {
+    /// Position in the order in which requests were staged.
+    pub(super) seq: u64,
+    pub(super) command: Command,
+    /// Whether a caller will collect the answer. If not, the engine looks at the status itself.
+    pub(super) collected: bool,
+    readable_len: usize,
+    readable: [u8; HOT_READABLE],
+    tail: [u8; TAIL],
+    /// How many bytes the device claims to have written.
+    written: usize,
+}
+
+impl Slot {
+    pub(super) fn new() -> Result<KBox<Self>> {
+        let idle = Request::Detach {
+            domain: 0,
+            endpoint: 0,
+        };
+        Ok(KBox::new(
+            Slot {
+                seq: 0,
+                command: Command::Plain(idle),
+                collected: false,
+                readable_len: 0,
+                readable: [0; HOT_READABLE],
+                tail: [0; TAIL],
+                written: 0,
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// Writes the command in the form that the device reads.
+    #[inline]
+    pub(super) fn encode(&mut self) {
+        self.written = 0;
+        match &mut self.command {
+            Command::Plain(request) => {
+                self.readable_len = request.encode(&mut self.readable);
+                self.tail = [UNANSWERED; TAIL];
+            }
+            Command::Probe { endpoint, buf } => {
+                if let Some((readable, writable)) = buf.split_first_chunk_mut::<PROBE_READABLE>() {
+                    Probe {
+                        endpoint: *endpoint,
+                    }
+                    .encode(readable);
+                    writable.fill(UNANSWERED);
+                }
+            }
+        }
+    }
+
+    /// Notes how many bytes the device claims to have written, clamped to what it was given.
+    #[inline]
+    pub(super) fn set_written(&mut self, written: usize) {
+        self.written = written;
+    }
+
+    /// Returns the status that the device gave to a [`Command::Plain`].
+    #[inline]
+    pub(super) fn status(&self) -> Status {
+        Status::from_tail(&self.tail[..self.written.min(TAIL)])
+    }
+
+    /// Takes what the device wrote in reply to a [`Command::Probe`]: the memory, and the number of
+    /// bytes written after the first [`PROBE_READABLE`].
+    pub(super) fn take_probe(&mut self) -> Option<(KVec<u8>, usize)> {
+        match &mut self.command {
+            Command::Plain(_) => None,
+            Command::Probe { buf, .. } => Some((core::mem::take(buf), self.written)),
+        }
+    }
+}
+
+impl virtio::Buffer for Slot {
+    #[inline]
+    fn segments(&mut self) -> (&[u8], &mut [u8]) {
+        match &mut self.command {
+            Command::Plain(_) => (&self.readable[..self.readable_len], &mut self.tail),
+            Command::Probe { buf, .. } => {
+                let split = PROBE_READABLE.min(buf.len());
+                let (readable, writable) = buf.split_at_mut(split);
+                (readable, writable)
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Driver for the virtio IOMMU (virtio 1.3, section 5.13).
+//!
+//! A guest uses it to protect some endpoints, such as those that it assigns to userspace, while the
+//! others run in *identity* domains at full speed. The device is paravirtual: instead of page
+//! tables there are requests (ATTACH, DETACH, MAP, UNMAP, PROBE) that go through a virtqueue.
+//!
+//! Limits of the device:
+//! - a mapping can only be removed whole;
+//! - a domain's mappings are gone once its last endpoint leaves it;
+//! - interrupts are not remapped.
+//!
+//! This file registers the driver, and orders what happens when a device comes and goes. The rest is
+//! in `viommu/`; what goes over the wire is in `uapi/`.
+
+mod uapi;
+mod viommu;
+
+use core::pin::Pin;
+
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Core, //
+    },
+    iommu::driver::Registration,
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+    virtio::{
+        self,
+        QueueInfo, //
+    }, //
+};
+
+use viommu::{
+    bypass::GlobalBypass,
+    config,
+    debugfs::DebugFs,
+    device::Viommu,
+    events::EventQueue,
+    table::EndpointTable, //
+};
+
+const REQUEST_QUEUE: usize = 0;
+const EVENT_QUEUE: usize = 1;
+
+const QUEUES: [QueueInfo; 2] = [
+    QueueInfo {
+        name: c"request",
+        callback: false,
+    },
+    QueueInfo {
+        name: c"event",
+        callback: true,
+    },
+];
+
+virtio::device_table!(
+    VIRTIO_IOMMU_TABLE,
+    [virtio::DeviceId::new(bindings::VIRTIO_ID_IOMMU)]
+);
+
+kernel::module_virtio_driver! {
+    type: VirtioIommu,
+    name: "virtio_iommu",
+    authors: ["The virtio-iommu in Rust maintainers"],
+    description: "Virtio IOMMU driver",
+    license: "GPL",
+    params: {
+        keep_boot_bypass: bool {
+            default: false,
+            description: "Leave the global bypass as it was at boot, instead of blocking endpoints without a domain",
+        },
+        restore_bypass: bool {
+            default: true,
+            description: "Put the boot value of the global bypass back on shutdown and removal (off: for testing)",
+        },
+    },
+}
+
+/// Blocks the endpoints without a domain, once every endpoint that is present has one: any other was
+/// plugged in later, released or forgotten.
+fn close_bypass(bypass: &GlobalBypass, dev: &virtio::Device<Bound>) -> Result {
+    if module_parameters::keep_boot_bypass.value() {
+        return Ok(());
+    }
+    bypass.clear(dev)
+}
+
+/// The data of a bound device.
+#[pin_data]
+struct VirtioIommu {
+    viommu: Arc<Viommu>,
+    events: Arc<EventQueue>,
+    bypass: GlobalBypass,
+    #[pin]
+    _debugfs: DebugFs,
+    /// Taken when the device is unbound, while requests can still be sent.
+    #[pin]
+    registration: Mutex<Option<Registration<Viommu>>>,
+}
+
+impl VirtioIommu {
+    fn new(dev: &virtio::Device<Core<'_>>) -> Result<impl PinInit<Self, Error>> {
+        let config = config::read(dev)?;
+        let bypass = GlobalBypass::new(config.bypass);
+
+        let mut queues = dev.find_vqs(&QUEUES)?;
+        let endpoints = Arc::pin_init(EndpointTable::new(), GFP_KERNEL)?;
+        let events = EventQueue::new(dev, endpoints.clone(), queues.take(EVENT_QUEUE)?)?;
+        queues.set_callback(EVENT_QUEUE, events.clone())?;
+        let viommu = Viommu::new(dev, config, queues.take(REQUEST_QUEUE)?, endpoints)?;
+        queues.ready();
+        events.fill();
+
+        // Attaches every endpoint that is there, each to the domain that the core wants for it.
+        let registration =
+            Registration::new(dev.parent(), dev.as_ref(), dev.bus_name(), viommu.clone())?;
+        close_bypass(&bypass, dev)?;
+
+        let debugfs = DebugFs::new(dev, viommu.clone())?;
+        Ok(try_pin_init!(VirtioIommu {
+            viommu,
+            events,
+            bypass,
+            _debugfs <- debugfs,
+            registration <- new_mutex!(Some(registration)),
+        }))
+    }
+
+    /// Leaves the device as the next user of the machine expects it: a kernel that may know nothing
+    /// of IOMMUs. The caller has made sure that no endpoint does DMA any more.
+    fn quiesce(&self, dev: &virtio::Device<Bound>) {
+        self.viommu.close();
+        if module_parameters::restore_bypass.value() {
+            self.bypass.restore(dev);
+        }
+    }
+}
+
+#[vtable]
+impl virtio::Driver for VirtioIommu {
+    type Data<'bound> = Self;
+
+    const ID_TABLE: virtio::IdTable = &VIRTIO_IOMMU_TABLE;
+    const FEATURES: &'static [u32] = &[
+        bindings::VIRTIO_IOMMU_F_INPUT_RANGE,
+        bindings::VIRTIO_IOMMU_F_DOMAIN_RANGE,
+        bindings::VIRTIO_IOMMU_F_MAP_UNMAP,
+        bindings::VIRTIO_IOMMU_F_PROBE,
+        bindings::VIRTIO_IOMMU_F_MMIO,
+        bindings::VIRTIO_IOMMU_F_BYPASS_CONFIG,
+    ];
+    // Endpoints cannot be left without their IOMMU at a user's whim.
+    const SUPPRESS_BIND_ATTRS: bool = true;
+
+    fn validate(dev: &virtio::Device<Bound>, features: &mut virtio::Features<'_>) -> Result {
+        if !features.has(bindings::VIRTIO_IOMMU_F_MAP_UNMAP) {
+            dev_err!(dev.as_ref(), "device has no MAP and UNMAP requests\n");
+            return Err(ENODEV);
+        }
+        // They would cost an allocation for each request.
+        features.clear(bindings::VIRTIO_RING_F_INDIRECT_DESC)
+    }
+
+    fn probe<'bound>(
+        dev: &'bound virtio::Device<Core<'_>>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        pin_init::pin_init_scope(move || Self::new(dev))
+    }
+
+    fn unbind<'bound>(dev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        // Releases the endpoints, which sends requests.
+        let registration = this.registration.lock().take();
+        drop(registration);
+        this.quiesce(dev);
+    }
+
+    // Endpoints are linked to this device, so their drivers have been shut down before.
+    fn shutdown<'bound>(dev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        this.quiesce(dev);
+    }
+
+    // Endpoints suspend before this device, and resume after it.
+    fn freeze<'bound>(
+        _dev: &'bound virtio::Device<Core<'_>>,
+        this: Pin<&Self::Data<'bound>>,
+    ) -> Result {
+        this.viommu.suspend()
+    }
+
+    fn restore<'bound>(
+        dev: &'bound virtio::Device<Core<'_>>,
+        this: Pin<&Self::Data<'bound>>,
+    ) -> Result {
+        let mut queues = dev.find_vqs(&QUEUES)?;
+        let requests = queues.take(REQUEST_QUEUE)?;
+        this.events.reopen(queues.take(EVENT_QUEUE)?)?;
+        queues.set_callback(EVENT_QUEUE, this.events.clone())?;
+        queues.ready();
+        this.events.fill();
+
+        this.viommu.resume(requests)?;
+        close_bypass(&this.bypass, dev)
+    }
+
+    fn config_changed<'bound>(
+        dev: &'bound virtio::Device<Bound>,
+        this: Pin<&Self::Data<'bound>>,
+    ) {
+        if this.viommu.may_complain() {
+            dev_warn!(dev.as_ref(), "device configuration changed; change ignored\n");
+        }
+    }
+}
