@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What several tests assert."""
+
+import hashlib
+import re
+
+# As disk_data.sh writes it
+PATTERN_BYTES = 1 << 20
+
+# kmemleak takes an object for leaked only when it is older than that.
+KMEMLEAK_MINIMUM_AGE_SECONDS = 5
+
+
+def assert_no_leaks(guest):
+    """kmemleak, in a kernel that has it, finds no lost memory."""
+    if guest.run("test -e /sys/kernel/debug/kmemleak").status:
+        return
+    scan = "echo scan > /sys/kernel/debug/kmemleak"
+    command = f"{scan}; sleep {KMEMLEAK_MINIMUM_AGE_SECONDS}; {scan}; cat /sys/kernel/debug/kmemleak"
+    leaks = guest.check(command, timeout=120)
+    assert not leaks, f"kmemleak found:\n{leaks}"
+
+
+def disk_digests(report):
+    """What disk_data.sh says the disks hold: name to SHA-256."""
+    found = (re.match(r"# (\w+) holds (\w+)$", comment) for comment in report.comments())
+    return {match.group(1): match.group(2) for match in found if match}
+
+
+def assert_disk_holds(image, digest):
+    """The host sees in the image what the guest wrote to the disk."""
+    with open(image, "rb") as disk:
+        actual = hashlib.sha256(disk.read(PATTERN_BYTES)).hexdigest()
+    assert actual == digest, f"{image} holds {actual}, the guest wrote {digest}"
+
+
+def assert_restored_before_reset(events, boot_value):
+    """In what a shutdown caused, the global bypass field has its boot value when the device is reset."""
+    seen = events.named("set_config", "device_reset", "system_reset")
+    reset = events.first("device_reset")
+    assert reset is not None, f"the device was not reset; it saw\n{events}"
+    written = [event["bypass"] for event in events[:reset].named("set_config")]
+    if boot_value:
+        assert written and written[-1] == boot_value, f"not restored before the reset; the device saw\n{seen}"
+    else:
+        assert not any(written), f"set although the guest booted with it clear; the device saw\n{seen}"
+    after = [event["bypass"] for event in events[reset:].named("set_config")]
+    assert not after, f"written after the reset; the device saw\n{seen}"
+
+
+def assert_untranslated_without_global_bypass(guest):
+    """Every endpoint is in a bypass domain of its own right: the global bypass field is clear."""
+    events = guest.trace.since()
+    assert events.bypass() == 0, f"the device saw\n{events.named('get_config', 'set_config')}"
+    cleared = events.last("set_config", bypass=0)
+    # Clearing it makes QEMU look at every device anew.
+    spaces = events[cleared:].address_spaces() if cleared is not None else events.address_spaces()
+    for device in guest.slots.endpoints:
+        assert spaces.get(device) is False, (
+            f"{device} is not known to be untranslated since the field was cleared: {spaces}; the device saw\n"
+            f"{events.named('attach', 'detach', 'set_config', 'switch_address_space')}"
+        )

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What guests are made of: kernels built by `make kernel`, and the programs of tests/selftests."""
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from common import BUILD, PROJECT, kernel_tree
+from qemu import initramfs
+
+KERNELS = Path(os.environ.get("VIOMMU_KERNELS") or BUILD)
+SELFTESTS = PROJECT / "tests/selftests"
+AGENT = PROJECT / "tests/host/agent"
+OUTPUT = BUILD / "selftests"
+
+
+def kernel(variant=""):
+    """The image of a variant of the kernel."""
+    name = f"x86_64-{variant}" if variant else "x86_64"
+    image = KERNELS / name / "bzImage"
+    if not image.exists():
+        raise FileNotFoundError(f"there is no {image}: run `make kernel{f' VARIANT={variant}' if variant else ''}`")
+    return image
+
+
+def modules(variant):
+    """The modules of a variant, as files for an initial RAM file system."""
+    return {f"lib/{path.name}": path for path in kernel(variant).parent.glob("*.ko")}
+
+
+def _make(*words):
+    subprocess.run(["make", "-s", *(str(word) for word in words)], check=True)
+
+
+@cache
+def selftests():
+    """The guest selftests, built static, as files for an initial RAM file system."""
+    tree = kernel_tree()
+    headers = OUTPUT / "headers"
+    if not (headers / "usr/include/linux/iommufd.h").exists():
+        headers.mkdir(parents=True, exist_ok=True)
+        _make("-C", tree, f"O={headers}", "headers")
+    programs = OUTPUT / "bin"
+    programs.mkdir(exist_ok=True)
+    _make(
+        *("-C", SELFTESTS, f"OUTPUT={programs}", f"KSELFTESTS={tree}/tools/testing/selftests"),
+        *(f"KHDR_INCLUDES=-isystem {headers}/usr/include", "USERLDFLAGS=-static", "USERCFLAGS=-Werror"),
+    )
+    files = [*SELFTESTS.glob("*.sh"), *(path for path in programs.iterdir() if path.is_file())]
+    helpers = tree / "tools/testing/selftests/kselftest/ktap_helpers.sh"
+    return {f"selftests/virtio_iommu/{path.name}": path for path in files} | {
+        "selftests/kselftest/ktap_helpers.sh": helpers
+    }
+
+
+def ram_disk(path, extra_files=None):
+    """An initial RAM file system with the agent, the selftests and more."""
+    return initramfs(path, {"init": AGENT} | selftests() | (extra_files or {}))
+
+
+def root_disk(directory, name, mib=32):
+    """An image of a disk with a root file system: the agent, for a kernel that boots from that disk."""
+    root = directory / name
+    for mount_point in ("bin", "dev", "proc", "sys", "tmp", "sbin"):
+        (root / mount_point).mkdir(parents=True, exist_ok=True)
+    for program in ("bin/busybox", "bin/sh"):
+        shutil.copy2("/bin/busybox", root / program)
+    shutil.copy2(AGENT, root / "init")
+    (root / "init").chmod(0o755)
+    image = directory / f"{name}.img"
+    subprocess.run(["/sbin/mke2fs", "-q", "-F", "-t", "ext2", "-d", root, image, f"{mib}M"], check=True)
+    shutil.rmtree(root)
+    return image

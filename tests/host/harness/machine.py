@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The virtual machines of the tests: a virtio-iommu, and behind it a disk, an NVMe drive and an edu device."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import qemu
+
+from harness import images
+from harness.agent import AgentGuest
+from harness.trace import IOMMU_EVENTS
+
+# This IOMMU does not remap interrupts; VFIO and iommufd want to be told that this is known.
+UNSAFE_INTERRUPTS = "vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1"
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where the devices are on the root bus."""
+
+    iommu: int = 2
+    disk: int = 3
+    nvme: int = 4
+    edu: int = 5
+
+    @property
+    def endpoints(self):
+        """The endpoints that the tests work with, as QEMU's trace names them."""
+        return [short_name(slot) for slot in (self.disk, self.nvme, self.edu)]
+
+
+IOMMU_FIRST = Slots()
+IOMMU_LAST = Slots(iommu=0x10, disk=2, nvme=3, edu=4)
+
+
+def short_name(slot):
+    """As QEMU's trace names the device in a slot."""
+    return f"00:{slot:02x}.0"
+
+
+def endpoint_id(slot):
+    """As the virtio-iommu names the device in a slot."""
+    return slot << 3
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """A kernel to run the tests on."""
+
+    name: str
+    variant: str = ""
+    # Stretches the time-outs
+    patience: float = 1
+    memory: int = 1024
+    # The module with the driver, if it is not built in
+    module: str | None = None
+    command_line: str = ""
+
+    @property
+    def kernel(self):
+        return images.kernel(self.variant)
+
+
+# The driver of the module flavours: this project's, or for comparison the kernel's own, virtio-iommu
+DRIVER = os.environ.get("VIOMMU_DRIVER", "virtio_iommu")
+
+RELEASE = Flavour("release")
+PASSTHROUGH = Flavour("passthrough", variant="passthrough")
+MODULE = Flavour("module", variant="module", module=DRIVER)
+DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048, module=DRIVER)
+
+
+class Machine(AgentGuest):
+    """A guest on one flavour of the kernel. `parameters` are those of the driver."""
+
+    def __init__(
+        self,
+        directory,
+        flavour,
+        *,
+        command_line="",
+        parameters=None,
+        boot_bypass=True,
+        slots=IOMMU_FIRST,
+        disk=None,
+        files=None,
+        traced=(),
+        reboots=False,
+    ):
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.flavour, self.slots = flavour, slots
+        self.parameters = [f"{name}={value}" for name, value in (parameters or {}).items()]
+        files = dict(files or {})
+        if flavour.module:
+            files |= images.modules(flavour.variant)
+            # The endpoints wait for the driver that long, in seconds.
+            command_line += " deferred_probe_timeout=120"
+        else:
+            command_line += "".join(f" virtio_iommu.{parameter}" for parameter in self.parameters)
+        self.disk = disk or qemu.disk_image(directory / "disk.img")
+        self.nvme = qemu.disk_image(directory / "nvme.img")
+        super().__init__(
+            directory,
+            flavour.kernel,
+            images.ram_disk(directory / "initramfs", files),
+            cmdline=f"{UNSAFE_INTERRUPTS} {flavour.command_line} {command_line}",
+            devices=[
+                qemu.iommu(boot_bypass=boot_bypass, addr=slots.iommu),
+                qemu.virtio_blk(self.disk, addr=slots.disk),
+                qemu.nvme(self.nvme, addr=slots.nvme),
+                qemu.edu(addr=slots.edu),
+            ],
+            mem=flavour.memory,
+            patience=flavour.patience,
+            traced=(*IOMMU_EVENTS, *traced),
+            reboots=reboots,
+        )
+
+    def boot(self):
+        """Wait until the guest takes commands, its driver is loaded and its disks are there."""
+        self.wait_ready(timeout=90)
+        if self.flavour.module:
+            self.load_driver()
+        self.wait_for_disks()
+        return self
+
+    def load_driver(self):
+        self.check(f"insmod /lib/{self.flavour.module}.ko {' '.join(self.parameters)}")
+
+    def wait_for_disks(self):
+        self.wait_until("[ -b /dev/vda ] && [ -b /dev/nvme0n1 ]", timeout=60)
+
+    def group_types(self):
+        """The types of all groups, in the order of their numbers."""
+        return self.check("cat /sys/kernel/iommu_groups/*/type").split()

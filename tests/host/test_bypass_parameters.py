@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0
+"""keep_boot_bypass: the driver leaves the global bypass field as the guest booted with it."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def guest(guests):
+    return guests.boot(boot_bypass=True, parameters={"keep_boot_bypass": 1})
+
+
+def test_groups_are_translated_all_the_same(guest):
+    guest.selftest("group_types.sh DMA-FQ")
+
+
+def test_field_is_never_written(guest):
+    guest.power_off()
+    events = guest.trace.since()
+    assert events.named("get_config")[-1]["bypass"] == 1
+    assert not events.named("set_config"), f"the device saw\n{events.named('set_config')}"

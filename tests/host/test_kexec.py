@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0
+"""kexec into a kernel that knows nothing of virtio-iommu: it gets the machine as the first kernel found it."""
+
+import pytest
+from harness import images
+from harness.agent import SELFTESTS
+from harness.assertions import assert_no_leaks, assert_restored_before_reset
+from harness.machine import IOMMU_LAST, endpoint_id
+
+PLAIN_COMMAND_LINE = "console=ttyS0 panic=-1 root=/dev/vda rw init=/init"
+# A kernel that can use its disk needs a fraction of that.
+HOPELESS_AFTER_SECONDS = 15
+DIGEST = "dd if=/dev/nvme0n1 bs=65536 count=32 iflag=direct status=none | sha256sum"
+# What a disk of QEMU's does when it is given work
+DISK_EVENTS = ("virtio_blk_handle_read", "virtio_blk_handle_write", "pci_nvme_read", "pci_nvme_write")
+NVME_SHUT_DOWN = "pci_nvme_mmio_shutdown_cleared"
+
+
+@pytest.fixture(scope="module")
+def boot(guests):
+    """Boot a guest that holds the other kernel, and the other kernel's root file system on its disk."""
+
+    def boot_first_kernel(**options):
+        return guests.boot(
+            files={"boot/plain": images.kernel("plain")},
+            disk=images.root_disk(guests.directory, f"root{len(guests.all)}"),
+            **options,
+        )
+
+    return boot_first_kernel
+
+
+def kexec(guest):
+    """Start the plain kernel; returns the mark in the trace from where on this shows."""
+    mark = guest.trace.mark()
+    guest.start(f"{SELFTESTS}/kexec_boot /boot/plain - '{PLAIN_COMMAND_LINE}' > /dev/console 2>&1")
+    return mark
+
+
+def assert_plain_kernel_runs_from_disk(guest, digest):
+    guest.wait_ready(timeout=60)
+    assert "root=/dev/vda" in guest.check("cat /proc/cmdline")
+    assert guest.check("grep ' / ' /proc/mounts | tail -n 1").startswith("/dev/root / ext2")
+    assert not guest.check("ls /sys/kernel/iommu_groups"), "this kernel was to know nothing of the IOMMU"
+    guest.check("echo written > /written; sync; echo 3 > /proc/sys/vm/drop_caches; grep -q written /written")
+    assert guest.check(DIGEST) == digest, "the NVMe drive does not read as before"
+
+
+@pytest.mark.parametrize("command_line", ["", "iommu.passthrough=1"], ids=["translated", "identity"])
+def test_plain_kernel_boots_from_the_disk(boot, command_line):
+    guest = boot(command_line=command_line, boot_bypass=True)
+    guest.check("dd if=/dev/urandom of=/dev/nvme0n1 bs=65536 count=32 oflag=direct")
+    digest = guest.check(DIGEST)
+    assert_no_leaks(guest)
+    mark = kexec(guest)
+    assert_plain_kernel_runs_from_disk(guest, digest)
+    assert_restored_before_reset(guest.trace.since(mark), boot_value=1)
+    guest.power_off()
+
+
+def test_plain_kernel_fails_when_the_field_is_not_restored(boot):
+    """The counterproof: it is the restoration that the test above depends on."""
+    guest = boot(boot_bypass=True, parameters={"restore_bypass": 0})
+    mark = kexec(guest)
+
+    def disk_faults(events):
+        return events.first("report_fault", endpoint=endpoint_id(guest.slots.disk)) is not None
+
+    events = guest.trace.wait_for(disk_faults, timeout=60 * guest.patience, mark=mark)
+    assert not events.named("set_config"), f"the device saw\n{events.named('set_config')}"
+    assert disk_faults(events), f"the disk's DMA was not refused; the device saw\n{events}"
+    assert not guest.is_ready_within(HOPELESS_AFTER_SECONDS), "the plain kernel runs from the disk all the same"
+
+
+def test_endpoint_below_the_iommu_is_shut_down_before_it(boot):
+    """The disks are in slots below the IOMMU's, and busy: nothing of theirs may see the bypass opened."""
+    guest = boot(boot_bypass=True, slots=IOMMU_LAST, traced=(*DISK_EVENTS, NVME_SHUT_DOWN))
+    digest = guest.check(DIGEST)
+    for disk in ("vda", "nvme0n1"):
+        guest.check(
+            f"while dd if=/dev/{disk} of=/dev/null bs=65536 count=64 iflag=direct status=none; do :; done"
+            " > /dev/null 2>&1 &"
+        )
+    events = guest.trace.wait_for(both_disks_are_busy, timeout=20 * guest.patience, mark=guest.trace.mark())
+    assert both_disks_are_busy(events), f"no DMA in flight: {events}"
+
+    mark = kexec(guest)
+    events = guest.trace.wait_for(lambda seen: seen.first("device_reset") is not None, 60 * guest.patience, mark)
+    assert both_disks_are_busy(events), f"no DMA was in flight at the shutdown; the device saw\n{events}"
+    assert_restored_before_reset(events, boot_value=1)
+    opened, reset = events.first("set_config", bypass=1), events.first("device_reset")
+    stopped = events.first(NVME_SHUT_DOWN)
+    assert stopped is not None and stopped < opened, f"the NVMe drive was not shut down first: {events}"
+    late = events[opened:reset].named(*DISK_EVENTS)
+    assert not late, f"a disk worked after the bypass was opened:\n{late}"
+    faults = events[:reset].named("report_fault")
+    assert not faults, f"DMA was refused during the shutdown:\n{faults}"
+    assert_plain_kernel_runs_from_disk(guest, digest)
+    guest.power_off()
+
+
+def both_disks_are_busy(events):
+    return all(events.named(*(name for name in DISK_EVENTS if kind in name)) for kind in ("blk", "nvme"))

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+"""CONFIG_IOMMU_DEFAULT_PASSTHROUGH=y: identity domains without a boot option."""
+
+import pytest
+from harness.assertions import (
+    assert_disk_holds,
+    assert_untranslated_without_global_bypass,
+    disk_digests,
+)
+from harness.machine import PASSTHROUGH
+
+
+@pytest.fixture(scope="module")
+def flavour():
+    return PASSTHROUGH
+
+
+@pytest.fixture(scope="module")
+def guest(guests):
+    return guests.boot()
+
+
+def test_every_group_is_identity(guest):
+    assert "passthrough" not in guest.check("cat /proc/cmdline")
+    guest.selftest("group_types.sh identity")
+
+
+def test_every_endpoint_is_in_a_bypass_domain(guest):
+    assert_untranslated_without_global_bypass(guest)
+
+
+def test_data_through_disks_compares_equal_without_any_map(guest):
+    digests = disk_digests(guest.selftest("disk_data.sh"))
+    assert_disk_holds(guest.disk, digests["vda"])
+    assert_disk_holds(guest.nvme, digests["nvme0n1"])
+    maps = guest.trace.since().named("map", "unmap")
+    assert not maps, f"the device saw\n{maps}"

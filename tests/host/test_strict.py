@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""iommu.strict=1: every group is translated, and a mapping is gone from the device when the unmap returns."""
+
+import pytest
+from harness.assertions import (
+    assert_disk_holds,
+    assert_restored_before_reset,
+    disk_digests,
+)
+
+
+@pytest.fixture(scope="module")
+def guest(guests):
+    return guests.boot(command_line="iommu.strict=1", boot_bypass=False)
+
+
+def test_every_group_is_dma(guest):
+    guest.selftest("group_types.sh DMA")
+
+
+def test_data_through_disks_compares_equal(guest):
+    digests = disk_digests(guest.selftest("disk_data.sh"))
+    assert_disk_holds(guest.disk, digests["vda"])
+    assert_disk_holds(guest.nvme, digests["nvme0n1"])
+
+
+def test_no_mapping_is_left_behind(guest):
+    """A read adds as many mappings as it removes, once it is over."""
+    mark = guest.trace.mark()
+    guest.check("dd if=/dev/nvme0n1 of=/dev/null bs=65536 count=64 iflag=direct")
+    events = guest.trace.since(mark)
+    mapped = sum(event["virt_end"] - event["virt_start"] + 1 for event in events.named("map"))
+    unmapped = sum(event["virt_end"] - event["virt_start"] + 1 for event in events.named("unmap"))
+    assert mapped >= 64 * 65536, f"{mapped} bytes were mapped for the reads; the device saw\n{events}"
+    assert mapped == unmapped, f"{mapped} bytes were mapped and {unmapped} unmapped; the device saw\n{events}"
+
+
+def test_closed_global_bypass_stays_closed(guest):
+    events = guest.trace.since()
+    written = [event["bypass"] for event in events.named("set_config")]
+    assert not any(written), f"the guest booted with it clear; the device saw\n{events.named('set_config')}"
+    assert events.bypass() == 0, f"the device saw\n{events.named('get_config', 'set_config')}"
+
+
+def test_reboot_leaves_global_bypass_closed(guest):
+    mark = guest.trace.mark()
+    guest.start("reboot -f")
+    guest.wait(timeout=30 * guest.patience)
+    assert_restored_before_reset(guest.trace.since(mark), boot_value=0)

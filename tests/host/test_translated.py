@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A guest as it boots without options: every group is translated, with lazy invalidation."""
+
+import pytest
+from harness.assertions import (
+    assert_disk_holds,
+    assert_no_leaks,
+    assert_restored_before_reset,
+    disk_digests,
+)
+from harness.machine import endpoint_id
+
+
+@pytest.fixture(scope="module")
+def guest(guests):
+    return guests.boot(boot_bypass=True)
+
+
+def test_every_group_is_dma_fq(guest):
+    guest.selftest("group_types.sh DMA-FQ")
+
+
+def test_device_translates_every_endpoint(guest):
+    events = guest.trace.since()
+    spaces = events.address_spaces()
+    untranslated = [device for device in guest.slots.endpoints if not spaces.get(device)]
+    assert not untranslated, f"not translated: {untranslated}; the device saw\n{events.named('switch_address_space')}"
+
+
+def test_global_bypass_is_cleared_once_endpoints_are_attached(guest):
+    events = guest.trace.since()
+    cleared = events.first("set_config", bypass=0)
+    assert cleared is not None, f"the device saw\n{events.named('get_config', 'set_config')}"
+    assert events[:cleared].named("get_config")[-1]["bypass"] == 1, "the boot value was not read first"
+    attached = {event["endpoint"] for event in events[:cleared].named("attach")}
+    expected = {endpoint_id(slot) for slot in (guest.slots.disk, guest.slots.nvme, guest.slots.edu)}
+    assert expected <= attached, f"attached before the field was cleared: {attached}, not {expected - attached}"
+    assert events.bypass() == 0, f"the device saw\n{events.named('set_config')}"
+
+
+def test_data_through_disks_compares_equal(guest):
+    digests = disk_digests(guest.selftest("disk_data.sh"))
+    assert_disk_holds(guest.disk, digests["vda"])
+    assert_disk_holds(guest.nvme, digests["nvme0n1"])
+
+
+def test_reserved_regions_are_shown(guest):
+    guest.selftest("reserved_regions.sh")
+    regions = guest.check("cat /sys/kernel/iommu_groups/*/reserved_regions | sort -u")
+    # The only one that QEMU's q35 machine declares
+    assert regions == "0x00000000fee00000 0x00000000feefffff msi", regions
+
+
+def test_dma_to_unmapped_memory_is_stopped_and_reported(guest):
+    mark = guest.trace.mark()
+    guest.selftest("isolation.sh")
+    faults = guest.trace.since(mark).named("report_fault")
+    from_edu = [fault for fault in faults if fault["endpoint"] == endpoint_id(guest.slots.edu)]
+    assert from_edu, f"no fault of the edu device; the device saw\n{guest.trace.since(mark)}"
+
+
+def test_group_type_changes_at_run_time(guest):
+    mark = guest.trace.mark()
+    guest.selftest("type_switch.sh", timeout=180)
+    events = guest.trace.since(mark).named("switch_address_space")
+    for device in guest.slots.endpoints[:2]:
+        states = [bool(event["enabled"]) for event in events if event["device"] == device]
+        changes = [state for previous, state in zip([True, *states], states, strict=False) if state != previous]
+        assert changes == [False, True], f"{device} was translated {states}, expected off, then on again"
+
+
+def test_assigned_device_reaches_only_what_is_mapped_for_it(guest):
+    guest.selftest("assigned_device.sh")
+
+
+def test_disks_still_work_in_the_end(guest):
+    guest.selftest("disk_data.sh")
+
+
+def test_power_off_restores_global_bypass_before_the_reset(guest):
+    assert_no_leaks(guest)
+    mark = guest.trace.mark()
+    guest.power_off()
+    assert_restored_before_reset(guest.trace.since(mark), boot_value=1)

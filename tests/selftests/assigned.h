@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A PCI device assigned to this process, with an address space of its own.
+ *
+ * The two interfaces that assign a device, VFIO's type 1 container with groups
+ * and iommufd with VFIO's device files, look alike behind struct assigned_ops.
+ * Each function returns 0, or -1 after it has printed what failed.
+ */
+#ifndef ASSIGNED_H
+#define ASSIGNED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum assigned_access {
+	ASSIGNED_READ,
+	ASSIGNED_READ_WRITE,
+};
+
+struct assigned {
+	const struct assigned_ops *ops;
+	/* A VFIO device file: regions, configuration space */
+	int device;
+	/* What maps memory: a container, or an iommufd */
+	int mapper;
+	/* VFIO's group, if there is one */
+	int group;
+	/* The address space inside an iommufd */
+	uint32_t ioas;
+};
+
+struct assigned_ops {
+	const char *name;
+	int (*open)(struct assigned *assigned, const char *bdf);
+	int (*map)(struct assigned *assigned, uint64_t iova, void *memory, size_t len,
+		   enum assigned_access access);
+	int (*unmap)(struct assigned *assigned, uint64_t iova, size_t len);
+};
+
+extern const struct assigned_ops assigned_type1;
+extern const struct assigned_ops assigned_iommufd;
+
+/* Let the device do DMA, and map its BAR 0. NULL after printing what failed. */
+volatile uint8_t *assigned_start(const struct assigned *assigned);
+
+#endif

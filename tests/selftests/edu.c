@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The DMA engine of QEMU's "edu" device, see edu.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "edu.h"
+
+#define EDU_BAR_SIZE		0x100000
+
+#define EDU_REG_ID		0x00
+#define EDU_REG_DMA_FROM	0x80
+#define EDU_REG_DMA_TO		0x88
+#define EDU_REG_DMA_COUNT	0x90
+#define EDU_REG_DMA_COMMAND	0x98
+
+/* 0xRRrr00ed: RR and rr are a version */
+#define EDU_ID_MASK		0x0000ffff
+#define EDU_ID			0x000000ed
+
+#define EDU_DMA_RUN		(1 << 0)
+#define EDU_DMA_TO_MEMORY	(1 << 1)
+
+/* The device's own address of its buffer */
+#define EDU_BUFFER		0x40000
+
+#define EDU_TIMEOUT_SECONDS	20
+
+#define PCI_COMMAND		4
+#define PCI_COMMAND_MEMORY	(1 << 1)
+#define PCI_COMMAND_MASTER	(1 << 2)
+
+static int sysfs_open(const char *bdf, const char *name, int flags)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", bdf, name);
+	fd = open(path, flags);
+	if (fd < 0)
+		perror(path);
+	return fd;
+}
+
+static int sysfs_enable_dma(const char *bdf)
+{
+	uint16_t command;
+	int ret = -1;
+	int fd;
+
+	fd = sysfs_open(bdf, "config", O_RDWR);
+	if (fd < 0)
+		return -1;
+
+	if (pread(fd, &command, sizeof(command), PCI_COMMAND) == sizeof(command)) {
+		command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+		if (pwrite(fd, &command, sizeof(command), PCI_COMMAND) == sizeof(command))
+			ret = 0;
+	}
+	if (ret)
+		perror("PCI command register");
+	close(fd);
+	return ret;
+}
+
+int edu_open_sysfs(struct edu *edu, const char *bdf)
+{
+	void *bar;
+	int fd;
+
+	if (sysfs_enable_dma(bdf))
+		return -1;
+
+	fd = sysfs_open(bdf, "resource0", O_RDWR);
+	if (fd < 0)
+		return -1;
+	bar = mmap(NULL, EDU_BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (bar == MAP_FAILED) {
+		perror("mmap of resource0");
+		return -1;
+	}
+	edu->registers = bar;
+	return edu_check(edu);
+}
+
+int edu_check(const struct edu *edu)
+{
+	uint32_t id = *(volatile uint32_t *)(edu->registers + EDU_REG_ID);
+
+	if ((id & EDU_ID_MASK) == EDU_ID)
+		return 0;
+	fprintf(stderr, "not an edu device: its id register reads %#x\n", id);
+	return -1;
+}
+
+static volatile uint64_t *edu_register(const struct edu *edu, unsigned int offset)
+{
+	return (volatile uint64_t *)(edu->registers + offset);
+}
+
+static double seconds_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec + now.tv_nsec * 1e-9;
+}
+
+static int edu_wait(const struct edu *edu)
+{
+	const double deadline = seconds_now() + EDU_TIMEOUT_SECONDS;
+
+	while (*edu_register(edu, EDU_REG_DMA_COMMAND) & EDU_DMA_RUN) {
+		if (seconds_now() > deadline) {
+			fprintf(stderr, "the edu device did not end a transfer within %d s\n",
+				EDU_TIMEOUT_SECONDS);
+			return -ETIMEDOUT;
+		}
+		usleep(1000);
+	}
+	return 0;
+}
+
+static int edu_transfer(const struct edu *edu, uint64_t from, uint64_t to, size_t len,
+			uint64_t command)
+{
+	if (!len || len > EDU_MAX_TRANSFER)
+		return -EINVAL;
+
+	*edu_register(edu, EDU_REG_DMA_FROM) = from;
+	*edu_register(edu, EDU_REG_DMA_TO) = to;
+	*edu_register(edu, EDU_REG_DMA_COUNT) = len;
+	*edu_register(edu, EDU_REG_DMA_COMMAND) = command | EDU_DMA_RUN;
+	return edu_wait(edu);
+}
+
+int edu_read_memory(const struct edu *edu, uint64_t from, size_t len)
+{
+	return edu_transfer(edu, from, EDU_BUFFER, len, 0);
+}
+
+int edu_write_memory(const struct edu *edu, uint64_t to, size_t len)
+{
+	return edu_transfer(edu, EDU_BUFFER, to, len, EDU_DMA_TO_MEMORY);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The DMA engine of QEMU's "edu" device (docs/specs/edu.rst in QEMU).
+ *
+ * It copies between one buffer inside the device and any bus address it is
+ * told, which makes it the tool to show what an IOMMU lets through.
+ */
+#ifndef EDU_H
+#define EDU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The longest transfer, in bytes. The buffer holds 4096, but QEMU stops the
+ * machine when a transfer ends exactly where the buffer ends.
+ */
+#define EDU_MAX_TRANSFER 2048
+
+struct edu {
+	/* BAR 0 */
+	volatile uint8_t *registers;
+};
+
+/* Map the device through sysfs, with memory access and bus mastering enabled. */
+int edu_open_sysfs(struct edu *edu, const char *bdf);
+
+/* Check that the mapped registers are those of an edu device. */
+int edu_check(const struct edu *edu);
+
+/*
+ * Let the device read @len bytes at bus address @from into its buffer, or write
+ * @len bytes of its buffer to bus address @to. They return when the device says
+ * that the transfer is over; it does not say whether it succeeded.
+ */
+int edu_read_memory(const struct edu *edu, uint64_t from, size_t len);
+int edu_write_memory(const struct edu *edu, uint64_t to, size_t len);
+
+#endif
