@@ -122,9 +122,9 @@ impl VirtioIommu {
         // Attaches every endpoint that is there, each to the domain that the core wants for it.
         let registration =
             Registration::new(dev.parent(), dev.as_ref(), dev.bus_name(), viommu.clone())?;
+        let debugfs = DebugFs::new(dev, viommu.clone())?;
         close_bypass(&bypass, dev)?;
 
-        let debugfs = DebugFs::new(dev, viommu.clone())?;
         Ok(try_pin_init!(VirtioIommu {
             viommu,
             events,
@@ -210,12 +210,12 @@ impl virtio::Driver for VirtioIommu {
         close_bypass(&this.bypass, dev)
     }
 
-    fn config_changed<'bound>(
-        dev: &'bound virtio::Device<Bound>,
-        this: Pin<&Self::Data<'bound>>,
-    ) {
+    fn config_changed<'bound>(dev: &'bound virtio::Device<Bound>, this: Pin<&Self::Data<'bound>>) {
         if this.viommu.may_complain() {
-            dev_warn!(dev.as_ref(), "device configuration changed; change ignored\n");
+            dev_warn!(
+                dev.as_ref(),
+                "device configuration changed; change ignored\n"
+            );
         }
     }
 }

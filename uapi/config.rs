@@ -239,18 +239,18 @@ impl fmt::Display for ConfigError {
             ConfigError::Granule { granule, page_size } => f.write_fmt(fmt!(
                 "granule {granule:#x} larger than system page size {page_size:#x}"
             )),
-            ConfigError::InputRange { start, end } => f.write_fmt(fmt!(
-                "input range {start:#x}-{end:#x} is reversed"
-            )),
-            ConfigError::InputTooSmall { input, granule } => f.write_fmt(fmt!(
-                "input range {input} holds no page of {granule} bytes"
-            )),
+            ConfigError::InputRange { start, end } => {
+                f.write_fmt(fmt!("input range {start:#x}-{end:#x} is reversed"))
+            }
+            ConfigError::InputTooSmall { input, granule } => {
+                f.write_fmt(fmt!("input range {input} holds no page of {granule} bytes"))
+            }
             ConfigError::DomainRange { start, end } => {
                 f.write_fmt(fmt!("domain range {start}-{end} is reversed"))
             }
-            ConfigError::ProbeSize { size } => f.write_fmt(fmt!(
-                "probe size {size} larger than {MAX_PROBE_SIZE}"
-            )),
+            ConfigError::ProbeSize { size } => {
+                f.write_fmt(fmt!("probe size {size} larger than {MAX_PROBE_SIZE}"))
+            }
             ConfigError::Bypass { value } => {
                 f.write_fmt(fmt!("bypass field is {value}, neither 0 nor 1"))
             }

@@ -161,9 +161,9 @@ impl From<EventError> for Error {
 impl fmt::Display for EventError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            EventError::Size { written } => f.write_fmt(fmt!(
-                "event has {written} bytes instead of {EVENT_SIZE}"
-            )),
+            EventError::Size { written } => {
+                f.write_fmt(fmt!("event has {written} bytes instead of {EVENT_SIZE}"))
+            }
             EventError::Type { head } => f.write_fmt(fmt!("unknown type of event {head:#x}")),
         }
     }

@@ -167,16 +167,16 @@ impl fmt::Display for PropertyError {
             PropertyError::TruncatedHeader { offset, left } => f.write_fmt(fmt!(
                 "property at offset {offset}: header truncated, {left} bytes left"
             )),
-            PropertyError::ZeroLength { offset, type_ } => f.write_fmt(fmt!(
-                "property {type_:#x} at offset {offset}: length is 0"
-            )),
+            PropertyError::ZeroLength { offset, type_ } => {
+                f.write_fmt(fmt!("property {type_:#x} at offset {offset}: length is 0"))
+            }
             PropertyError::TruncatedBody {
                 offset,
                 type_,
                 len,
                 left,
             } => f.write_fmt(fmt!(
-                "property {type_:#x} at offset {offset}: truncated, {len} bytes announced, {left} left"
+                "property {type_:#x} at offset {offset}: truncated, {left} of {len} bytes left"
             )),
             PropertyError::ShortBody {
                 offset,
@@ -262,7 +262,9 @@ impl<'a> Properties<'a> {
         if property.is_ok() {
             self.rest = rest;
             // Not beyond the end of a slice that exists: this does not saturate.
-            self.offset = offset.saturating_add(size_of::<Head>() + body.len());
+            self.offset = offset
+                .saturating_add(size_of::<Head>())
+                .saturating_add(body.len());
         }
         Some(property)
     }
@@ -630,7 +632,7 @@ mod tests {
         }
 
         assert_eq!(ProbeReply::new(&bytes, u32::MAX).status, Status::Missing);
-        assert_eq!(ProbeReply::new(&bytes, 0).status, Status::Unknown(1));
+        assert_eq!(ProbeReply::new(&bytes, 0).status, Status::IoErr);
         assert_eq!(ProbeReply::new(&[0; 4], 0).status, Status::Ok);
     }
 

@@ -198,12 +198,8 @@ impl fmt::Display for Request {
                 span,
                 phys,
                 flags,
-            } => f.write_fmt(fmt!(
-                "MAP {span} to {phys:#x} [{flags}] in domain {domain}"
-            )),
-            Request::Unmap { domain, span } => {
-                f.write_fmt(fmt!("UNMAP {span} in domain {domain}"))
-            }
+            } => f.write_fmt(fmt!("MAP {span} to {phys:#x} [{flags}] in domain {domain}")),
+            Request::Unmap { domain, span } => f.write_fmt(fmt!("UNMAP {span} in domain {domain}")),
         }
     }
 }
@@ -252,7 +248,7 @@ fn put<T: IntoBytes + zerocopy::Immutable, const N: usize>(wire: &T, out: &mut [
     size_of::<T>()
 }
 
-// Device-readable parts. The types for whole numbers have an alignment of 1, so there is no padding.
+// Device-readable parts. Whole numbers have an alignment of 1 here, so there is no padding.
 
 /// `struct virtio_iommu_req_head`
 #[repr(C)]
@@ -342,19 +338,59 @@ macro_rules! assert_layout {
     };
 }
 
-assert_layout!(Attach { head, domain, endpoint, flags, reserved }, virtio_iommu_req_attach, tail);
-assert_layout!(Detach { head, domain, endpoint, reserved }, virtio_iommu_req_detach, tail);
 assert_layout!(
-    Map { head, domain, virt_start, virt_end, phys_start, flags },
+    Attach {
+        head,
+        domain,
+        endpoint,
+        flags,
+        reserved
+    },
+    virtio_iommu_req_attach,
+    tail
+);
+assert_layout!(
+    Detach {
+        head,
+        domain,
+        endpoint,
+        reserved
+    },
+    virtio_iommu_req_detach,
+    tail
+);
+assert_layout!(
+    Map {
+        head,
+        domain,
+        virt_start,
+        virt_end,
+        phys_start,
+        flags
+    },
     virtio_iommu_req_map,
     tail
 );
 assert_layout!(
-    Unmap { head, domain, virt_start, virt_end, reserved },
+    Unmap {
+        head,
+        domain,
+        virt_start,
+        virt_end,
+        reserved
+    },
     virtio_iommu_req_unmap,
     tail
 );
-assert_layout!(ProbeHead { head, endpoint, reserved }, virtio_iommu_req_probe, properties);
+assert_layout!(
+    ProbeHead {
+        head,
+        endpoint,
+        reserved
+    },
+    virtio_iommu_req_probe,
+    properties
+);
 
 static_assert!(size_of::<Head>() == size_of::<bindings::virtio_iommu_req_head>());
 static_assert!(offset_of!(Head, type_) == offset_of!(bindings::virtio_iommu_req_head, type_));

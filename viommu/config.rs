@@ -30,8 +30,7 @@ const DOMAIN_END: ConfigField<u32> =
     virtio::config_field!(bindings::virtio_iommu_config, domain_range.end => u32);
 const PROBE_SIZE: ConfigField<u32> =
     virtio::config_field!(bindings::virtio_iommu_config, probe_size => u32);
-const BYPASS: ConfigField<u8> =
-    virtio::config_field!(bindings::virtio_iommu_config, bypass => u8);
+const BYPASS: ConfigField<u8> = virtio::config_field!(bindings::virtio_iommu_config, bypass => u8);
 
 /// Reads the configuration, in one consistent view, and checks it. May sleep.
 pub(crate) fn read(dev: &virtio::Device<Bound>) -> Result<Config> {

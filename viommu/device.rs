@@ -162,7 +162,7 @@ impl Viommu {
     /// Takes up the device again, with a new queue that is ready. May sleep.
     ///
     /// Every endpoint returns to its domain, and every domain to its mappings. One that cannot is
-    /// reported and stays blocked; the others go on.
+    /// reported and left to the global bypass; the others go on.
     pub(crate) fn resume(&self, requests: Virtqueue<Slot>) -> Result {
         let _attaching = self.lock_attach();
         self.engine.reopen(requests)?;
@@ -258,7 +258,10 @@ impl driver::Driver for Viommu {
         handle: Pin<&Self::Endpoint>,
     ) -> Result<(impl PinInit<Self::Domain, Error>, DomainConfig)> {
         let viommu = handle.endpoint.viommu();
-        Ok((ready(DomainHandle(PagingDomain::new(viommu)?)), viommu.domain_config()))
+        Ok((
+            ready(DomainHandle(PagingDomain::new(viommu)?)),
+            viommu.domain_config(),
+        ))
     }
 
     fn alloc_identity(
@@ -271,7 +274,10 @@ impl driver::Driver for Viommu {
         let Config { input, granule, .. } = viommu.config;
         let gaps = handle.endpoint.regions().gaps(input, granule);
         let domain = PagingDomain::new_identity(viommu, gaps)?;
-        Ok(Identity::Mapped((ready(DomainHandle(domain)), viommu.domain_config())))
+        Ok(Identity::Mapped((
+            ready(DomainHandle(domain)),
+            viommu.domain_config(),
+        )))
     }
 
     fn attach_identity(handle: Pin<&Self::Endpoint>) -> Result {

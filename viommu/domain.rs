@@ -227,7 +227,7 @@ impl PagingDomain {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            state.mappings.remove_range(mapping.span);
+            state.mappings.remove_run(mapping.span);
             drop(state);
             match error {
                 StageError::Full => self.viommu.engine().make_room()?,
@@ -236,20 +236,34 @@ impl PagingDomain {
         }
     }
 
+    /// Removes mappings from the start of `span` on. Returns how many bytes, counted from there.
     fn unmap(&self, span: Span) -> usize {
-        let (removed, told) = {
+        let mut removed: Option<Span> = None;
+        let mut told = false;
+        let mut rest = Some(span);
+        while let Some(todo) = rest {
             let mut state = self.state.lock();
-            let Some(removed) = state.mappings.remove_range(span) else {
-                return 0;
+            let Some(run) = state.mappings.remove_run(todo) else {
+                break;
             };
-            (removed, state.presence.covers(removed.span.first()))
+            told |= state.presence.covers(run.first());
+            drop(state);
+            removed = Some(removed.map_or(run, |before| before.hull(run)));
+            rest = run
+                .last()
+                .checked_add(1)
+                .and_then(|next| Span::new(next, span.last()));
+        }
+
+        let Some(removed) = removed else {
+            return 0;
         };
         if told {
             // Nobody can reuse the range before this returns, so the lock is not needed. If the
             // device is out of use, the engine has said so, and there is nobody left to tell.
-            let _ = self.viommu.engine().unmap(self.id, removed.span);
+            let _ = self.viommu.engine().unmap(self.id, removed);
         }
-        usize::try_from(removed.bytes).unwrap_or(usize::MAX)
+        usize::try_from(removed.size_saturating()).unwrap_or(usize::MAX)
     }
 }
 

@@ -120,7 +120,11 @@ impl EndpointHandle {
             endpoint,
             _link: link,
         };
-        handle.endpoint.viommu.endpoints().insert(&handle.endpoint)?;
+        handle
+            .endpoint
+            .viommu
+            .endpoints()
+            .insert(&handle.endpoint)?;
         Ok(handle)
     }
 }
@@ -190,7 +194,12 @@ impl Endpoint {
         }
         if !self.regions.has_msi() {
             let window = SW_MSI_WINDOW;
-            out.push(window.first(), window.last(), msi_prot, ResvType::SoftwareMsi)?;
+            out.push(
+                window.first(),
+                window.last(),
+                msi_prot,
+                ResvType::SoftwareMsi,
+            )?;
         }
         out.add_firmware_regions();
         Ok(())
@@ -276,9 +285,14 @@ impl Endpoint {
     /// Attaches the endpoint again, after [`Self::suspend`] and a reset. The caller holds the attach
     /// lock; may sleep.
     pub(super) fn resume(&self) -> Result {
-        let attachment = self.attachment.lock();
-        self.send_attach(&Attachment::None, &attachment)?;
-        attachment.enter()
+        let mut attachment = self.attachment.lock();
+        let attached = self.send_attach(&Attachment::None, &attachment);
+        let result = attached.and_then(|()| attachment.enter().inspect_err(|_| attachment.leave()));
+        if result.is_err() {
+            // So that attaching again heals it.
+            *attachment = Attachment::None;
+        }
+        result
     }
 
     /// Attaches all ids to the domain of `new`; none on failure.

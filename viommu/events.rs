@@ -149,10 +149,11 @@ impl EventQueue {
         if !self.faults.check() {
             return;
         }
-        self.endpoints.with(fault.endpoint, |endpoint| match endpoint {
-            Some(endpoint) => dev_err!(endpoint.dev(), "{}\n", fault),
-            None => dev_err!(self.dev, "unknown endpoint {}: {}\n", fault.endpoint, fault),
-        });
+        self.endpoints
+            .with(fault.endpoint, |endpoint| match endpoint {
+                Some(endpoint) => dev_err!(endpoint.dev(), "{}\n", fault),
+                None => dev_err!(self.dev, "unknown endpoint {}: {}\n", fault.endpoint, fault),
+            });
     }
 }
 

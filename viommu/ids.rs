@@ -47,7 +47,11 @@ impl DomainIds {
         };
         let split = rest.map(|rest| rest.split_first());
         let Some((blocked, Some(paging))) = split else {
-            dev_err!(dev, "domain range {} leaves no id for a paging domain\n", range);
+            dev_err!(
+                dev,
+                "domain range {} leaves no id for a paging domain\n",
+                range
+            );
             return Err(EINVAL);
         };
         Ok(pin_init!(DomainIds {

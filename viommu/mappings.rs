@@ -25,6 +25,9 @@ use crate::uapi::{
 /// How many unused nodes are kept. Each takes 64 bytes.
 const SPARE_NODES: usize = 8;
 
+/// How many mappings are removed at most while interrupts are off.
+const REMOVE_BATCH: usize = 128;
+
 /// A mapping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Mapping {
@@ -178,16 +181,6 @@ impl From<InsertError> for Error {
     }
 }
 
-/// What [`Mappings::remove_range`] has removed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Removed {
-    /// From the first to the last address that was mapped. Nothing in between is mapped any more.
-    pub(super) span: Span,
-    /// How many bytes were mapped: less than the size of `span` if there were holes in it.
-    /// [`u64::MAX`] stands for 2^64 as well.
-    pub(super) bytes: u64,
-}
-
 /// The mappings of a domain, none of which overlap.
 ///
 /// Nothing here locks or, except for [`Reservation::new`], allocates. To insert a mapping:
@@ -243,34 +236,36 @@ impl Mappings {
         Ok(())
     }
 
-    /// Removes the mappings that begin in `span`, as the device does on an UNMAP: each is removed
-    /// whole, even if it ends after `span`. If a mapping begins before `span` and reaches into it,
-    /// nothing is removed, as it would have to be split.
+    /// Removes mappings from `span.first()` on: the one that begins there, the one that begins right
+    /// after it, and so on. Ends with the first that reaches the end of `span`, before a hole, or
+    /// after [`REMOVE_BATCH`]. A mapping is removed whole, even if it ends after `span`.
     ///
-    /// Returns [`None`] if nothing was removed.
+    /// Returns what was removed. [`None`] if no mapping begins at `span.first()`; one that reaches
+    /// over it from below would have to be split, which the device does not do.
     #[inline]
-    pub(super) fn remove_range(&mut self, span: Span) -> Option<Removed> {
-        let mut removed: Option<Removed> = None;
-        let mut cursor = self.tree.cursor_lower_bound_mut(&Key::at(span.first()));
+    pub(super) fn remove_run(&mut self, span: Span) -> Option<Span> {
+        let mut removed: Option<Span> = None;
+        let mut begin = span.first();
+        let mut cursor = self.tree.cursor_lower_bound_mut(&Key::at(begin));
 
-        while let Some(current) = cursor {
+        for _ in 0..REMOVE_BATCH {
+            let Some(current) = cursor else {
+                break;
+            };
             let Key(found) = *current.current().0;
-            // After the last node the cursor goes back to the one before, which lies before `span`.
-            if found.first() < span.first() || found.first() > span.last() {
+            if found.first() != begin {
                 break;
             }
             let (next, node) = current.remove_current();
             // Frees the node if there is no room.
             let _ = self.stash.put(Reservation(node.into_reservation()));
-            let bytes = found.size_saturating();
-            removed = Some(match removed {
-                None => Removed { span: found, bytes },
-                Some(before) => Removed {
-                    span: before.span.hull(found),
-                    bytes: before.bytes.saturating_add(bytes),
-                },
-            });
+            removed = Some(removed.map_or(found, |before| before.hull(found)));
+
             cursor = next;
+            match found.last().checked_add(1) {
+                Some(end) if end <= span.last() => begin = end,
+                _ => break,
+            }
         }
         removed
     }
@@ -293,12 +288,6 @@ impl Mappings {
             flags: target.flags,
         })
     }
-
-    /// Whether nothing is mapped.
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.tree.is_empty()
-    }
 }
 
 #[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]
@@ -318,13 +307,6 @@ mod tests {
             phys: first ^ 0x1_0000_0000,
             flags: MapFlag::Read.into(),
         }
-    }
-
-    fn removed(first: u64, last: u64, bytes: u64) -> Option<Removed> {
-        Some(Removed {
-            span: span(first, last),
-            bytes,
-        })
     }
 
     /// Inserts as the driver does.
@@ -358,7 +340,7 @@ mod tests {
             }
             from = last.checked_add(1);
         }
-        mappings.is_empty() == spans.is_empty()
+        mappings.tree.is_empty() == spans.is_empty()
             && from.and_then(|from| mappings.next_from(from)).is_none()
     }
 
@@ -416,14 +398,14 @@ mod tests {
     fn insert_needs_a_node() -> Result {
         let mut mappings = Mappings::new();
         assert_eq!(mappings.insert(mapping(0, 1)), Err(InsertError::NoNode));
-        assert!(mappings.is_empty());
+        assert!(mappings.tree.is_empty());
         assert!(mappings.refill(Reservation::new(GFP_KERNEL)?).is_none());
         assert_eq!(mappings.insert(mapping(0, 1)), Ok(()));
         // An overlap is found out first, and costs no node.
         assert_eq!(mappings.insert(mapping(0, 1)), Err(InsertError::Overlap));
         assert_eq!(mappings.insert(mapping(2, 3)), Err(InsertError::NoNode));
         // A removal leaves its node.
-        assert_eq!(mappings.remove_range(Span::ALL), removed(0, 1, 2));
+        assert_eq!(mappings.remove_run(span(0, 1)), Some(span(0, 1)));
         assert_eq!(mappings.insert(mapping(2, 3)), Ok(()));
         Ok(())
     }
@@ -441,14 +423,12 @@ mod tests {
         let insert = mappings.insert(mapping(1000, 1000));
         assert_eq!(insert, Err(InsertError::NoNode));
         // The nodes that do not fit are freed.
-        for first in 100..120 {
+        let count = SPARE_NODES as u64 + 20;
+        for first in SPARE_NODES as u64..count {
             drop(mappings.refill(Reservation::new(GFP_KERNEL)?));
             assert_eq!(mappings.insert(mapping(first, first)), Ok(()));
         }
-        assert_eq!(
-            mappings.remove_range(Span::ALL),
-            removed(0, 119, SPARE_NODES as u64 + 20)
-        );
+        assert_eq!(mappings.remove_run(Span::ALL), Some(span(0, count - 1)));
         assert!(mappings.refill(Reservation::new(GFP_KERNEL)?).is_some());
         Ok(())
     }
@@ -456,63 +436,80 @@ mod tests {
     #[test]
     fn remove_one() -> Result {
         let mut mappings = with(&[(0, 0xfff), (0x1000, 0x1fff), (0x2000, 0x2fff)])?;
+        let middle = span(0x1000, 0x1fff);
 
-        assert_eq!(
-            mappings.remove_range(span(0x1000, 0x1fff)),
-            removed(0x1000, 0x1fff, 0x1000)
-        );
+        assert_eq!(mappings.remove_run(middle), Some(middle));
         assert!(holds(&mappings, &[(0, 0xfff), (0x2000, 0x2fff)]));
-        assert_eq!(mappings.remove_range(span(0x1000, 0x1fff)), None);
+        assert_eq!(mappings.remove_run(middle), None);
         // The last in the tree: the cursor goes back, and must not go on with what is there.
-        assert_eq!(
-            mappings.remove_range(span(0x2000, u64::MAX)),
-            removed(0x2000, 0x2fff, 0x1000)
-        );
+        let last = span(0x2000, u64::MAX);
+        assert_eq!(mappings.remove_run(last), Some(span(0x2000, 0x2fff)));
         assert!(holds(&mappings, &[(0, 0xfff)]));
-        assert_eq!(mappings.remove_range(Span::ALL), removed(0, 0xfff, 0x1000));
-        assert!(mappings.is_empty());
-        assert_eq!(mappings.remove_range(Span::ALL), None);
+        assert_eq!(mappings.remove_run(Span::ALL), Some(span(0, 0xfff)));
+        assert!(mappings.tree.is_empty());
+        assert_eq!(mappings.remove_run(Span::ALL), None);
         Ok(())
     }
 
     #[test]
-    fn remove_many() -> Result {
+    fn remove_stops_at_a_hole_and_at_the_end_of_the_range() -> Result {
         let mut mappings = with(&[
             (0, 0xfff),
             (0x1000, 0x1fff),
             (0x2000, 0x2fff),
             (0x5000, 0x5fff),
             (0x6000, 0x6fff),
+            (0x7000, 0x7fff),
         ])?;
 
-        // With a hole, and holes at both ends of the range.
-        assert_eq!(
-            mappings.remove_range(span(0x1000, 0x5fff)),
-            removed(0x1000, 0x5fff, 0x3000)
-        );
-        assert!(holds(&mappings, &[(0, 0xfff), (0x6000, 0x6fff)]));
-        assert_eq!(
-            mappings.remove_range(span(0x4000, 0x8fff)),
-            removed(0x6000, 0x6fff, 0x1000)
-        );
-        assert!(holds(&mappings, &[(0, 0xfff)]));
+        let run = mappings.remove_run(span(0x1000, 0x5fff));
+        assert_eq!(run, Some(span(0x1000, 0x2fff)));
+        assert!(holds(
+            &mappings,
+            &[
+                (0, 0xfff),
+                (0x5000, 0x5fff),
+                (0x6000, 0x6fff),
+                (0x7000, 0x7fff)
+            ]
+        ));
+        // A range that begins with a hole.
+        assert_eq!(mappings.remove_run(span(0x4000, 0x8fff)), None);
+        let run = mappings.remove_run(span(0x5000, 0x6fff));
+        assert_eq!(run, Some(span(0x5000, 0x6fff)));
+        assert!(holds(&mappings, &[(0, 0xfff), (0x7000, 0x7fff)]));
+        Ok(())
+    }
+
+    #[test]
+    fn remove_goes_in_batches() -> Result {
+        let mut mappings = Mappings::new();
+        let count = REMOVE_BATCH as u64 + 5;
+        for first in 0..count {
+            insert(&mut mappings, mapping(first, first))?;
+        }
+        let batch = span(0, REMOVE_BATCH as u64 - 1);
+        assert_eq!(mappings.remove_run(Span::ALL), Some(batch));
+        let rest = span(batch.last() + 1, u64::MAX);
+        let run = mappings.remove_run(rest);
+        assert_eq!(run, Some(span(rest.first(), count - 1)));
+        assert!(mappings.tree.is_empty());
         Ok(())
     }
 
     #[test]
     fn remove_never_splits() -> Result {
-        let mut mappings = with(&[(0x1000, 0x4fff), (0x5000, 0x5fff)])?;
+        let all = [(0x1000, 0x4fff), (0x5000, 0x5fff)];
+        let mut mappings = with(&all)?;
 
-        // A mapping that begins before the range stops it.
+        // A mapping that begins before the range stays.
         for (first, last) in [(0x2000, 0x2fff), (0x4fff, 0x5fff), (0x1001, u64::MAX)] {
-            assert_eq!(mappings.remove_range(span(first, last)), None);
-            assert!(holds(&mappings, &[(0x1000, 0x4fff), (0x5000, 0x5fff)]));
+            assert_eq!(mappings.remove_run(span(first, last)), None);
+            assert!(holds(&mappings, &all));
         }
-        // One that ends after it goes with it.
-        assert_eq!(
-            mappings.remove_range(span(0, 0x1000)),
-            removed(0x1000, 0x4fff, 0x4000)
-        );
+        // One that ends after it goes.
+        let run = mappings.remove_run(span(0x1000, 0x1000));
+        assert_eq!(run, Some(span(0x1000, 0x4fff)));
         assert!(holds(&mappings, &[(0x5000, 0x5fff)]));
         Ok(())
     }
@@ -521,22 +518,13 @@ mod tests {
     fn whole_space() -> Result {
         let mut mappings = with(&[(0, u64::MAX)])?;
         assert_eq!(mappings.insert(mapping(5, 5)), Err(InsertError::Overlap));
-        assert_eq!(mappings.remove_range(span(1, u64::MAX)), None);
-        assert_eq!(
-            mappings.remove_range(span(0, 0)),
-            removed(0, u64::MAX, u64::MAX)
-        );
-        assert!(mappings.is_empty());
+        assert_eq!(mappings.remove_run(span(1, u64::MAX)), None);
+        assert_eq!(mappings.remove_run(span(0, 0)), Some(Span::ALL));
+        assert!(mappings.tree.is_empty());
 
         let mut mappings = with(&[(0, u64::MAX - 1), (u64::MAX, u64::MAX)])?;
-        assert!(holds(
-            &mappings,
-            &[(0, u64::MAX - 1), (u64::MAX, u64::MAX)]
-        ));
-        assert_eq!(
-            mappings.remove_range(Span::ALL),
-            removed(0, u64::MAX, u64::MAX)
-        );
+        assert!(holds(&mappings, &[(0, u64::MAX - 1), (u64::MAX, u64::MAX)]));
+        assert_eq!(mappings.remove_run(Span::ALL), Some(Span::ALL));
         Ok(())
     }
 
@@ -604,11 +592,11 @@ mod tests {
         };
         let mut mappings = Mappings::new();
         // For each address, the mapping that holds it.
-        let mut model = [None::<Span>; 128];
+        let mut model = [None::<Span>; 64];
 
         for _ in 0..5000 {
-            let first = random(128);
-            let span = span(first, (first + random(12)).min(127));
+            let first = random(64);
+            let span = span(first, (first + random(12)).min(63));
             let range = span.first() as usize..=span.last() as usize;
 
             if random(2) == 0 {
@@ -620,25 +608,23 @@ mod tests {
                     model[range].fill(Some(span));
                 }
             } else {
-                let mut expected: Option<Removed> = None;
-                for iova in range {
-                    let Some(found) = model[iova] else {
-                        continue;
+                let mut expected: Option<Span> = None;
+                let mut begin = span.first();
+                while begin <= span.last() {
+                    let Some(found) = model[begin as usize] else {
+                        break;
                     };
-                    if found.first() < span.first() {
+                    if found.first() != begin {
                         break;
                     }
-                    let bytes = found.last() - found.first() + 1;
-                    expected = Some(Removed {
-                        span: expected.map_or(found, |before| before.span.hull(found)),
-                        bytes: expected.map_or(0, |before| before.bytes) + bytes,
-                    });
-                    model[found.first() as usize..=found.last() as usize].fill(None);
+                    expected = Some(expected.map_or(found, |before| before.hull(found)));
+                    model[begin as usize..=found.last() as usize].fill(None);
+                    begin = found.last() + 1;
                 }
-                assert_eq!(mappings.remove_range(span), expected);
+                assert_eq!(mappings.remove_run(span), expected);
             }
 
-            let iova = random(128);
+            let iova = random(64);
             let found = mappings.lookup(iova).map(|mapping| mapping.span);
             assert_eq!(found, model[iova as usize]);
         }

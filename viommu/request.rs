@@ -77,9 +77,9 @@ const GRACE_LOOKS: u32 = 10_000;
 /// How many looks at the answer counter a waiter takes between two looks at the ring.
 const SPINS_PER_LOOK: usize = 32;
 
-/// How many looks at the ring a waiter takes before it publishes by itself, although another CPU is
-/// notifying the device and will take its request along. It must not rely on that CPU: this one may
-/// have interrupted it.
+/// How many looks at the ring a waiter takes before it notifies the device by itself, although
+/// somebody else is about to. That may be the very context that this one has interrupted, and the
+/// device does not ask for a second notification while the first is owed.
 const LOOKS_BEFORE_OWN_NOTIFY: u32 = 8;
 
 /// Descriptors for one request: what the device reads and what it writes. The driver declines
@@ -150,7 +150,9 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     fn status(&self) -> Status {
-        self.slot.as_ref().map_or(Status::Missing, |slot| slot.status())
+        self.slot
+            .as_ref()
+            .map_or(Status::Missing, |slot| slot.status())
     }
 
     fn take_probe(&mut self) -> Option<(KVec<u8>, usize)> {
@@ -261,7 +263,7 @@ impl Engine {
             match oldest {
                 Some(seq) => self.wait(Some(seq + 1))?,
                 // All slots hold answers that their callers are about to collect.
-                None if patience.is_over() => return Err(EBUSY),
+                None if patience.is_over() => self.give_up(u64::MAX),
                 None => cpu_relax(),
             }
         }
@@ -318,11 +320,7 @@ impl Engine {
 
     /// Asks for the properties of an endpoint. Returns the memory that the device wrote to, and the
     /// range of what it wrote there. May sleep.
-    pub(super) fn probe(
-        &self,
-        endpoint: u32,
-        probe_size: u32,
-    ) -> Result<(KVec<u8>, Range<usize>)> {
+    pub(super) fn probe(&self, endpoint: u32, probe_size: u32) -> Result<(KVec<u8>, Range<usize>)> {
         let len = Probe::writable(probe_size)
             .and_then(|writable| writable.checked_add(PROBE_READABLE))
             .ok_or(EINVAL)?;
@@ -363,7 +361,8 @@ impl Engine {
     /// Waits until all requests before `target` are answered; by default, all staged by now.
     fn wait(&self, mut target: Option<u64>) -> Result {
         let mut notified = false;
-        let mut looks = 0;
+        let mut looks: u32 = 0;
+        let mut own_notify_at = LOOKS_BEFORE_OWN_NOTIFY;
         let mut patience = Patience::new();
 
         loop {
@@ -379,8 +378,19 @@ impl Engine {
                     return Ok(());
                 }
                 self.check_health(&mut state)?;
-                let publish = state.notifying == 0 || looks >= LOOKS_BEFORE_OWN_NOTIFY;
-                let notify = publish && self.publish(&mut state);
+                let notify = if state.notifying == 0 {
+                    self.publish(&mut state)
+                } else if looks >= own_notify_at {
+                    own_notify_at = own_notify_at.saturating_mul(2);
+                    self.publish(&mut state);
+                    true
+                } else {
+                    false
+                };
+                if notify {
+                    state.notifying += 1;
+                    state.stats.notifications += 1;
+                }
                 (target, notify.then(|| state.notifier.clone()))
             };
 
@@ -411,10 +421,10 @@ impl Engine {
         if state.health == Health::Running && state.staging.window.base() < target {
             dev_err!(
                 self.dev,
-                "no answer within {} s (request {} of {}); device is not used any more\n",
+                "no progress within {} s ({} of {} requests answered); device is not used any more\n",
                 ANSWER_TIMEOUT_SECS,
                 state.staging.window.base(),
-                target
+                state.staging.window.next()
             );
             self.mark_broken(&mut state);
         }
@@ -452,10 +462,7 @@ impl Engine {
         }
 
         let mut failed = None;
-        staging.drain(|mut slot| {
-            if failed.is_some() {
-                return Err(slot);
-            }
+        staging.publish(|mut slot| {
             slot.encode();
             queue.add(slot).map_err(|(slot, error)| {
                 failed = Some(error);
@@ -465,20 +472,20 @@ impl Engine {
             Ok(())
         });
 
-        if let Some(error) = failed {
+        match failed {
+            // Without memory to map the slot for DMA, which may come back: whoever waits tries
+            // again.
+            None | Some(ENOMEM) => (),
             // The ring has room for every slot, so this is a queue that is broken or gone.
-            if state.health == Health::Running {
-                dev_err!(self.dev, "cannot add a request: {}\n", error.to_errno());
-                self.mark_broken(state);
+            Some(error) => {
+                if state.health == Health::Running {
+                    dev_err!(self.dev, "cannot add a request: {}\n", error.to_errno());
+                    self.mark_broken(state);
+                }
+                return false;
             }
-            return false;
         }
-        let notify = state.queue.kick_prepare();
-        if notify {
-            state.stats.notifications += 1;
-            state.notifying += 1;
-        }
-        notify
+        state.queue.kick_prepare()
     }
 
     /// Looks at every request that the device has answered.
@@ -528,14 +535,18 @@ impl Engine {
             dev_err!(self.dev, "{} failed: {}\n", request, status);
         }
         if recorded.is_err() && state.health == Health::Running {
-            dev_err!(self.dev, "too many refused requests; device is not used any more\n");
+            dev_err!(
+                self.dev,
+                "too many refused requests; device is not used any more\n"
+            );
             self.mark_broken(state);
         }
     }
 
     fn publish_progress(&self, state: &State) {
         self.has_failures.store(!state.failures.is_empty(), Release);
-        self.answered_before.store(state.staging.window.base(), Release);
+        self.answered_before
+            .store(state.staging.window.base(), Release);
     }
 
     /// Ends all use of the device: waits end with an error, nothing more is sent.
@@ -544,7 +555,7 @@ impl Engine {
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.health = Health::Closed;
-        state.staging.drain(Err);
+        state.staging.discard();
     }
 
     /// Starts over with a new queue, after [`Self::close`] and a reset of the device. May sleep.

@@ -36,6 +36,8 @@ pub(super) struct Staging {
     idle: KVec<KBox<Slot>>,
     /// Oldest first.
     staged: KVec<KBox<Slot>>,
+    /// Room for `staged` while it is gone through; empty otherwise.
+    spare: KVec<KBox<Slot>>,
     /// Which requests are answered.
     pub(super) window: Window<WINDOW_WORDS>,
 }
@@ -50,6 +52,7 @@ impl Staging {
         Ok(Staging {
             idle,
             staged: KVec::with_capacity(slots, GFP_KERNEL)?,
+            spare: KVec::with_capacity(slots, GFP_KERNEL)?,
             window: Window::new(WINDOW_WORDS * 64),
         })
     }
@@ -131,15 +134,29 @@ impl Staging {
         !self.staged.is_empty()
     }
 
-    /// Empties the list of staged requests, oldest first. Those that `f` gives back are dropped: no
-    /// answer will come for them.
+    /// Hands the staged requests to `f`, oldest first. From the first that it gives back, they stay
+    /// staged.
     #[inline]
-    pub(super) fn drain(&mut self, mut f: impl FnMut(KBox<Slot>) -> Result<(), KBox<Slot>>) {
+    pub(super) fn publish(&mut self, mut f: impl FnMut(KBox<Slot>) -> Result<(), KBox<Slot>>) {
+        let Staging { staged, spare, .. } = self;
+        core::mem::swap(staged, spare);
+        for slot in spare.drain_all() {
+            let kept = if staged.is_empty() {
+                f(slot).err()
+            } else {
+                Some(slot)
+            };
+            if let Some(slot) = kept {
+                let _ = staged.push_within_capacity(slot);
+            }
+        }
+    }
+
+    /// Drops the staged requests: no answer will come for them.
+    pub(super) fn discard(&mut self) {
         let Staging { idle, staged, .. } = self;
         for slot in staged.drain_all() {
-            if let Err(slot) = f(slot) {
-                let _ = idle.push_within_capacity(slot);
-            }
+            let _ = idle.push_within_capacity(slot);
         }
     }
 
@@ -180,7 +197,7 @@ mod tests {
     fn published(staging: &mut Staging) -> KVec<Request> {
         let mut requests = KVec::new();
         let mut slots = KVec::new();
-        staging.drain(|slot| {
+        staging.publish(|slot| {
             if let Command::Plain(request) = slot.command {
                 requests.push(request, GFP_KERNEL).unwrap();
             }
@@ -279,6 +296,36 @@ mod tests {
         assert_eq!(staging.stage(unmap(1, middle, u64::MAX)), Ok(()));
         assert_eq!(staging.stage(unmap(1, 0, middle - 1)), Ok(()));
         assert_eq!(published(&mut staging).as_slice(), &[unmap(1, 0, u64::MAX)]);
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_published_stays_staged_in_order() -> Result {
+        let mut staging = Staging::new(8)?;
+        let requests = [map(1, 0, 9), map(1, 10, 19), map(1, 20, 29)];
+        for request in requests {
+            assert_eq!(staging.stage(request), Ok(()));
+        }
+        let mut first = None;
+        staging.publish(|slot| {
+            if first.is_some() {
+                return Err(slot);
+            }
+            first = Some(slot);
+            Ok(())
+        });
+        assert!(first.is_some());
+        assert_eq!(published(&mut staging).as_slice(), &requests[1..]);
+        Ok(())
+    }
+
+    #[test]
+    fn discarded_requests_give_their_slots_back() -> Result {
+        let mut staging = Staging::new(1)?;
+        assert_eq!(staging.stage(map(1, 0, 9)), Ok(()));
+        staging.discard();
+        assert!(!staging.has_staged());
+        assert_eq!(staging.stage(map(1, 0, 9)), Ok(()));
         Ok(())
     }
 

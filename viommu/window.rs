@@ -152,25 +152,6 @@ impl<const WORDS: usize> Window<WORDS> {
         self.base
     }
 
-    /// Whether everything before `mark` is done.
-    #[inline]
-    pub(super) const fn is_past(&self, mark: u64) -> bool {
-        self.base >= mark
-    }
-
-    /// Whether `seq` is done.
-    #[inline]
-    pub(super) const fn is_done(&self, seq: u64) -> bool {
-        if seq < self.base {
-            return true;
-        }
-        if seq >= self.next {
-            return false;
-        }
-        let (word, bit) = Self::place(seq);
-        self.done[word] & bit != 0
-    }
-
     /// The oldest number that was issued and is not done.
     #[inline]
     pub(super) const fn oldest(&self) -> Option<u64> {
@@ -179,13 +160,6 @@ impl<const WORDS: usize> Window<WORDS> {
         } else {
             Some(self.base)
         }
-    }
-
-    /// How many numbers were issued and are not done.
-    #[inline]
-    pub(super) const fn outstanding(&self) -> usize {
-        // By the type invariants this is between 0 and `WORDS * 64`.
-        (self.next.wrapping_sub(self.base).wrapping_sub(self.early as u64)) as usize
     }
 
     /// Whether no number can be issued before the oldest is done.
@@ -210,15 +184,15 @@ mod tests {
     fn in_order() {
         let mut window = Window::<1>::new(64);
         assert_eq!(window.oldest(), None);
-        assert!(window.is_idle() && window.is_past(0) && !window.is_past(1));
+        assert!(window.is_idle());
+        assert_eq!((window.base(), window.next()), (0, 0));
 
         for seq in 0..1000 {
             assert_eq!(window.issue(), Some(seq));
-            assert!(!window.is_done(seq) && !window.is_idle());
+            assert!(!window.is_idle());
             assert_eq!(window.oldest(), Some(seq));
-            assert_eq!(window.outstanding(), 1);
             assert_eq!(window.complete(seq), Ok(()));
-            assert!(window.is_done(seq) && window.is_past(seq + 1));
+            assert_eq!((window.base(), window.next()), (seq + 1, seq + 1));
             assert!(window.is_idle());
         }
     }
@@ -231,15 +205,14 @@ mod tests {
         }
         for seq in (1..100).rev() {
             assert_eq!(window.complete(seq), Ok(()));
-            assert!(window.is_done(seq));
             assert_eq!(window.base(), 0);
-            assert_eq!(window.outstanding() as u64, seq);
+            assert_eq!(window.complete(seq), Err(WindowError::Done));
         }
-        assert!(!window.is_past(1) && !window.is_done(0));
         assert_eq!(window.complete(0), Ok(()));
         assert_eq!(window.base(), 100);
-        assert!(window.is_past(100) && window.is_idle());
-        assert_eq!(window.outstanding(), 0);
+        assert!(window.is_idle());
+        assert_eq!(window.early, 0);
+        assert!(window.done.iter().all(|word| *word == 0));
     }
 
     #[test]
@@ -306,10 +279,8 @@ mod tests {
         // These share the bits of outstanding numbers.
         for seq in [3, 64 + 2, u64::MAX - 61] {
             assert_eq!(window.complete(seq), Err(WindowError::NotIssued));
-            assert!(!window.is_done(seq));
         }
-        assert_eq!(window.base(), 2);
-        assert_eq!(window.outstanding(), 1);
+        assert_eq!((window.base(), window.next()), (2, 3));
     }
 
     #[test]
@@ -321,9 +292,9 @@ mod tests {
         assert_eq!(window.complete(2), Ok(()));
         window.skip_to(2);
         assert_eq!((window.base(), window.next()), (4, 4));
-        assert!(window.is_done(3) && window.is_idle());
+        assert!(window.is_idle());
         window.skip_to(1000);
-        assert!(window.is_past(1000) && !window.is_past(1001));
+        assert_eq!(window.base(), 1000);
         assert_eq!(window.issue(), Some(1000));
         // Nothing is left of the number that was done early.
         assert_eq!(window.complete(1000), Ok(()));
@@ -347,21 +318,22 @@ mod tests {
         // A linear congruential generator (Knuth's MMIX constants): the same in each run.
         let mut state = 7u64;
         let mut window = Window::<2>::new(100);
-        let mut outstanding = [false; 5000];
+        let mut outstanding = [false; 600];
         let mut issued = 0;
+        let mut oldest = 0;
 
-        for _ in 0..20000 {
+        for _ in 0..6000 {
             state = state
                 .wrapping_mul(6364136223846793005)
                 .wrapping_add(1442695040888963407);
             let random = (state >> 33) as usize;
-            let oldest = (0..issued)
-                .find(|seq| outstanding[*seq])
-                .unwrap_or(issued);
+            while oldest < issued && !outstanding[oldest] {
+                oldest += 1;
+            }
             assert_eq!(window.base(), oldest as u64);
             assert_eq!(window.next(), issued as u64);
 
-            if random % 3 == 0 && issued < outstanding.len() {
+            if (random >> 16) & 1 == 0 && issued < outstanding.len() {
                 let expected = (issued - oldest < 100).then_some(issued as u64);
                 assert_eq!(window.issue(), expected);
                 if expected.is_some() {
@@ -369,7 +341,7 @@ mod tests {
                     issued += 1;
                 }
             } else {
-                let seq = oldest.saturating_sub(2) + random % 104;
+                let seq = oldest.saturating_sub(2) + random % 54;
                 let expected = if seq >= issued {
                     Err(WindowError::NotIssued)
                 } else if outstanding[seq] {
@@ -383,6 +355,6 @@ mod tests {
                 }
             }
         }
-        assert!(issued > 1000);
+        assert!(issued > 300);
     }
 }

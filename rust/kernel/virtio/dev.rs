@@ -77,7 +77,7 @@ impl Device<device::Bound> {
     /// Any context. `false` for a bit that the driver does not list in
     /// [`Driver::FEATURES`](super::Driver::FEATURES), except for features of the transport and the
     /// ring (bits 28 to 41), which the virtio core negotiates. During
-    /// [`Driver::validate`](super::Driver::validate): whether the feature is going to be negotiated.
+    /// [`Driver::validate`](super::Driver::validate) it tells what is going to be negotiated.
     pub fn has_feature(&self, bit: u32) -> bool {
         let Some(word) = self.feature_word(bit) else {
             return false;

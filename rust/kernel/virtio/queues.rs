@@ -154,9 +154,9 @@ impl Drop for Queues {
     fn drop(&mut self) {
         let vdev = self.vdev.as_ptr();
 
-        // First of all the device has to stop: it may read and write the buffers until then. (A
-        // reset ends that by section 2.4.2 of the specification 1.2: the device must not touch a
-        // queue until the driver has set it up again.)
+        // First of all the device has to stop: it may read and write the buffers until then. After
+        // a reset, by section 2.4.1 of the virtio specification 1.2, it must not interact with the
+        // queues until the driver has set it up again.
         //
         // SAFETY: By the type invariants `vdev` is valid and bound to a driver. `Queues` is dropped
         // by `find()` and `delete()` only, from a callback of the bus, which may sleep, and which
