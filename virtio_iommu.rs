@@ -125,6 +125,7 @@ impl VirtioIommu {
         let debugfs = DebugFs::new(dev, viommu.clone())?;
         close_bypass(&bypass, dev)?;
 
+        viommu.announce();
         Ok(try_pin_init!(VirtioIommu {
             viommu,
             events,

@@ -108,6 +108,21 @@ impl Viommu {
         )
     }
 
+    /// Says in the log what the device can do.
+    pub(crate) fn announce(&self) {
+        let Config { input, granule, .. } = &self.config;
+        dev_info!(
+            self.dev,
+            "IO addresses {}, granule {}, identity by {}\n",
+            input,
+            granule,
+            match self.domain_ids.bypass() {
+                Some(_) => "bypass domain",
+                None => "identity mappings",
+            }
+        );
+    }
+
     /// The virtio device.
     pub(super) fn dev(&self) -> &device::Device {
         &self.dev

@@ -414,12 +414,9 @@ macro_rules! virtio_device_table {
 ///     fn probe<'bound>(
 ///         dev: &'bound virtio::Device<Core<'_>>,
 ///     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-///         pin_init::pin_init_scope(move || {
-///             dev_info!(dev, "on {}\n", dev.bus_name());
-///             Ok(Self {
-///                 page_sizes: dev.config_read(PAGE_SIZE_MASK)?,
-///             })
-///         })
+///         dev_info!(dev, "on {}\n", dev.bus_name());
+///         dev.config_read(PAGE_SIZE_MASK)
+///             .map(|page_sizes| Self { page_sizes })
 ///     }
 /// }
 /// ```

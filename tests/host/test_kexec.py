@@ -13,7 +13,9 @@ HOPELESS_AFTER_SECONDS = 15
 DIGEST = "dd if=/dev/nvme0n1 bs=65536 count=32 iflag=direct status=none | sha256sum"
 # What a disk of QEMU's does when it is given work
 DISK_EVENTS = ("virtio_blk_handle_read", "virtio_blk_handle_write", "pci_nvme_read", "pci_nvme_write")
-NVME_SHUT_DOWN = "pci_nvme_mmio_shutdown_cleared"
+NVME_SHUT_DOWN = "pci_nvme_mmio_shutdown_set"
+# What an access of an endpoint that is translated is, and one that is allowed
+TRANSLATE_EVENTS = ("virtio_iommu_translate", "virtio_iommu_translate_out")
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +62,19 @@ def test_plain_kernel_boots_from_the_disk(boot, command_line):
 
 def test_plain_kernel_fails_when_the_field_is_not_restored(boot):
     """The counterproof: it is the restoration that the test above depends on."""
-    guest = boot(boot_bypass=True, parameters={"restore_bypass": 0})
+    guest = boot(boot_bypass=True, parameters={"restore_bypass": 0}, traced=TRANSLATE_EVENTS)
     mark = kexec(guest)
 
-    def disk_faults(events):
-        return events.first("report_fault", endpoint=endpoint_id(guest.slots.disk)) is not None
+    def disk_tries(events):
+        """DMA of the disk after the IOMMU's reset, which is that of the plain kernel."""
+        reset = events.first("device_reset")
+        return reset is not None and events[reset:].first("translate", rid=endpoint_id(guest.slots.disk)) is not None
 
-    events = guest.trace.wait_for(disk_faults, timeout=60 * guest.patience, mark=mark)
+    events = guest.trace.wait_for(disk_tries, timeout=60 * guest.patience, mark=mark)
     assert not events.named("set_config"), f"the device saw\n{events.named('set_config')}"
-    assert disk_faults(events), f"the disk's DMA was not refused; the device saw\n{events}"
+    assert disk_tries(events), f"the plain kernel did not try the disk; the device saw\n{events}"
+    allowed = events[events.first("device_reset") :].named("translate_out")
+    assert not allowed, f"the device let DMA through:\n{allowed}"
     assert not guest.is_ready_within(HOPELESS_AFTER_SECONDS), "the plain kernel runs from the disk all the same"
 
 

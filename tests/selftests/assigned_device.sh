@@ -39,8 +39,12 @@ is_type() {
 	return 1
 }
 
+has_faults_that_are_named() {
+	vfio_dma type1 "$1" && fault_names "$1"
+}
+
 is_reported() {
-	wait_until 10 fault_names "$1"
+	fault_names "$1" || wait_until 20 has_faults_that_are_named "$1"
 }
 
 ktap_print_header

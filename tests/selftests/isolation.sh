@@ -23,8 +23,12 @@ is_blocked() {
 	[ $? -eq "$BLOCKED" ]
 }
 
+is_blocked_and_named() {
+	is_blocked "$1" && fault_names "$1"
+}
+
 is_reported() {
-	wait_until 10 fault_names "$1" && return
+	wait_until 20 is_blocked_and_named "$1" && return
 	log_since_mark | grep -i fault | sed 's/^/# log: /'
 	return 1
 }

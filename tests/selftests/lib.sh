@@ -114,13 +114,17 @@ bind() {
 	echo "$1" > "/sys/bus/pci/drivers/$2/bind"
 }
 
-# wait_until SECONDS COMMAND...: poll until the command succeeds
+# uptime in seconds
+uptime_seconds() {
+	cut -d. -f1 /proc/uptime
+}
+
+# wait_until SECONDS COMMAND...: repeat the command until it succeeds
 wait_until() {
-	tries=$(($1 * 20))
+	deadline=$(($(uptime_seconds) + $1))
 	shift
 	until "$@"; do
-		tries=$((tries - 1))
-		if [ "$tries" -le 0 ]; then
+		if [ "$(uptime_seconds)" -ge "$deadline" ]; then
 			ktap_print_msg "timed out waiting for: $*"
 			return 1
 		fi
@@ -139,7 +143,8 @@ log_since_mark() {
 	dmesg | sed "1,/$LOG_MARK/d"
 }
 
-# fault_names BDF: a fault reported since the mark names the device
+# fault_names BDF: a fault reported since the mark names the device. Reports are
+# rate-limited, so the faults have to be provoked until one is seen.
 fault_names() {
 	log_since_mark | grep -i fault | grep -q "$1"
 }

@@ -2,6 +2,7 @@
 """What guests are made of: kernels built by `make kernel`, and the programs of tests/selftests."""
 
 import os
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -23,6 +24,13 @@ def kernel(variant=""):
     if not image.exists():
         raise FileNotFoundError(f"there is no {image}: run `make kernel{f' VARIANT={variant}' if variant else ''}`")
     return image
+
+
+def setting(variant, symbol):
+    """The value of a symbol in the configuration of a variant, or None if it is not set."""
+    config = (kernel(variant).parent / "config").read_text(encoding="utf-8")
+    found = re.search(rf"^{symbol}=(.*)$", config, re.M)
+    return found.group(1) if found else None
 
 
 def modules(variant):

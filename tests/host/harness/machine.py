@@ -11,6 +11,9 @@ from harness import images
 from harness.agent import AgentGuest
 from harness.trace import IOMMU_EVENTS
 
+# Where the driver is a module: this project's, or for comparison the kernel's own, virtio-iommu
+DRIVER = os.environ.get("VIOMMU_DRIVER", "virtio_iommu")
+
 # This IOMMU does not remap interrupts; VFIO and iommufd want to be told that this is known.
 UNSAFE_INTERRUPTS = "vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1"
 
@@ -53,22 +56,21 @@ class Flavour:
     # Stretches the time-outs
     patience: float = 1
     memory: int = 1024
-    # The module with the driver, if it is not built in
-    module: str | None = None
-    command_line: str = ""
 
     @property
     def kernel(self):
         return images.kernel(self.variant)
 
+    @property
+    def module(self):
+        """The module with the driver, or None if it is built in."""
+        return DRIVER if images.setting(self.variant, "CONFIG_VIRTIO_IOMMU_RUST") == "m" else None
 
-# The driver of the module flavours: this project's, or for comparison the kernel's own, virtio-iommu
-DRIVER = os.environ.get("VIOMMU_DRIVER", "virtio_iommu")
 
 RELEASE = Flavour("release")
 PASSTHROUGH = Flavour("passthrough", variant="passthrough")
-MODULE = Flavour("module", variant="module", module=DRIVER)
-DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048, module=DRIVER)
+MODULE = Flavour("module", variant="module")
+DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048)
 
 
 class Machine(AgentGuest):
@@ -105,7 +107,7 @@ class Machine(AgentGuest):
             directory,
             flavour.kernel,
             images.ram_disk(directory / "initramfs", files),
-            cmdline=f"{UNSAFE_INTERRUPTS} {flavour.command_line} {command_line}",
+            cmdline=f"{UNSAFE_INTERRUPTS} {command_line}",
             devices=[
                 qemu.iommu(boot_bypass=boot_bypass, addr=slots.iommu),
                 qemu.virtio_blk(self.disk, addr=slots.disk),

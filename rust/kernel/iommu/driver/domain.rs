@@ -83,6 +83,14 @@ impl DomainConfig {
 /// and neither does the last address, `iova + (size - 1)`. The *end* of a range, `iova + size`, may
 /// overflow: compute with last addresses. That the range lies in the aperture is not checked.
 ///
+/// # Truth
+///
+/// The core, and users behind it, act on what these methods return: iommufd, for instance, releases
+/// the pages whose addresses it gets from [`iova_to_phys`](Self::iova_to_phys), and memory is reused
+/// when [`sync`](Self::sync) says that no endpoint reaches it any more. There is no way to check
+/// that. A driver that is wrong about its mappings corrupts memory, like one that makes its hardware
+/// do it.
+///
 /// # Context
 ///
 /// [`attach`](Self::attach) may sleep. All other methods may be called in atomic context, that is
@@ -145,7 +153,7 @@ pub trait Domain: Send + Sync + Sized + 'static {
         gather: &mut Gather<'_>,
     ) -> usize;
 
-    /// Translates an IO address. `None` if it is not mapped.
+    /// Translates an IO address, at any offset in a page. `None` if it is not mapped.
     fn iova_to_phys(self: Pin<&Self>, iova: u64) -> Option<PhysAddr>;
 
     /// Returns when no endpoint can use a mapping any more that had been removed before the call.

@@ -14,6 +14,21 @@ use core::{
 
 impl_flags!(
     /// The permissions and attributes of a mapping.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::iommu::driver::{
+    ///     Prot,
+    ///     ProtFlag, //
+    /// };
+    ///
+    /// let doorbell = ProtFlag::Write | ProtFlag::NoExec | ProtFlag::Mmio;
+    ///
+    /// assert!(doorbell.contains(ProtFlag::Mmio));
+    /// assert!(!doorbell.contains(ProtFlag::Read));
+    /// assert!(Prot::empty() != doorbell);
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Prot(u32);
 
