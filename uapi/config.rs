@@ -36,7 +36,8 @@ pub(crate) struct RawConfig {
     pub(crate) domain_range: Option<(u32, u32)>,
     /// Size of the properties of an endpoint, in bytes. VIRTIO_IOMMU_F_PROBE.
     pub(crate) probe_size: Option<u32>,
-    /// Whether an endpoint without a domain bypasses the IOMMU. VIRTIO_IOMMU_F_BYPASS_CONFIG.
+    /// Bit 0: whether an endpoint without a domain bypasses the IOMMU.
+    /// VIRTIO_IOMMU_F_BYPASS_CONFIG.
     pub(crate) bypass: Option<u8>,
 }
 
@@ -47,7 +48,11 @@ impl RawConfig {
     ///
     /// The device cannot be used. The text of the error says why, with the values.
     pub(crate) fn validate(&self, page_size: usize) -> Result<Config, ConfigError> {
-        let Some(granule) = Granule::from_mask(self.page_size_mask) else {
+        // A mapping must not end with its first byte (virtio 1.3, section 5.13.6.5): pages of one
+        // byte are used in pairs.
+        let single = self.page_size_mask & 1;
+        let Some(granule) = Granule::from_mask((self.page_size_mask ^ single) | (single << 1))
+        else {
             return Err(ConfigError::NoPageSizes);
         };
         // `usize` has at most 64 bits on every architecture.
@@ -85,20 +90,14 @@ impl RawConfig {
             return Err(ConfigError::ProbeSize { size: probe_size });
         }
 
-        let bypass = match self.bypass {
-            None => None,
-            Some(0) => Some(false),
-            Some(1) => Some(true),
-            Some(value) => return Err(ConfigError::Bypass { value }),
-        };
-
         Ok(Config {
             page_sizes: self.page_size_mask,
             granule,
             input,
             domains,
             probe_size,
-            bypass,
+            // The other bits are to be ignored.
+            bypass: self.bypass.map(|bypass| bypass & 1 != 0),
         })
     }
 }
@@ -108,7 +107,7 @@ impl RawConfig {
 pub(crate) struct Config {
     /// Bitmap of the page sizes, in bytes.
     pub(crate) page_sizes: u64,
-    /// The smallest page size. Not larger than the kernel's.
+    /// The smallest page size, but at least 2. Not larger than the kernel's.
     pub(crate) granule: Granule,
     /// The IO virtual addresses that can be mapped. At least one whole granule; its ends may lie
     /// within one.
@@ -215,11 +214,6 @@ pub(crate) enum ConfigError {
         /// Their size, in bytes.
         size: u32,
     },
-    /// The bypass field is neither 0 nor 1.
-    Bypass {
-        /// What it is.
-        value: u8,
-    },
 }
 
 impl From<ConfigError> for Error {
@@ -250,9 +244,6 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::ProbeSize { size } => {
                 f.write_fmt(fmt!("probe size {size} larger than {MAX_PROBE_SIZE}"))
-            }
-            ConfigError::Bypass { value } => {
-                f.write_fmt(fmt!("bypass field is {value}, neither 0 nor 1"))
             }
         }
     }
@@ -338,7 +329,14 @@ mod tests {
             })
         );
         assert!(raw(0x10000).validate(0x10000).is_ok());
-        assert_eq!(error(raw(u64::MAX)), None);
+        for page_size_mask in [1, 3, u64::MAX] {
+            assert_eq!(
+                raw(page_size_mask)
+                    .validate(PAGE)
+                    .map(|config| config.granule.bytes()),
+                Ok(2)
+            );
+        }
     }
 
     #[test]
@@ -427,9 +425,9 @@ mod tests {
         assert_eq!(bypass(None), Ok(None));
         assert_eq!(bypass(Some(0)), Ok(Some(false)));
         assert_eq!(bypass(Some(1)), Ok(Some(true)));
-        for value in [2, 0xff] {
-            assert_eq!(bypass(Some(value)), Err(ConfigError::Bypass { value }));
-        }
+        // Bits 1 to 7 mean nothing.
+        assert_eq!(bypass(Some(0xfe)), Ok(Some(false)));
+        assert_eq!(bypass(Some(0xff)), Ok(Some(true)));
     }
 
     #[test]

@@ -80,16 +80,17 @@ impl fmt::Display for ResvKind {
 /// A property of an endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Property {
-    /// A range of addresses that must not be mapped. Virtio 1.3, section 5.13.6.7.
+    /// A range of addresses that must not be mapped. Virtio 1.3, section 5.13.6.8.
     ResvMem {
         /// What it is reserved for.
         kind: ResvKind,
         /// The addresses. Not [`Span::ALL`], so that their number fits a [`u64`].
         span: Span,
     },
-    /// A property that this driver does not know.
+    /// A property that this driver does not know, to be ignored.
     Unknown {
-        /// The type, without the bits that are reserved.
+        /// The type, including the upper four bits, which are reserved. A property in which one of
+        /// them is set must be ignored, whatever it is.
         type_: u16,
         /// The number of bytes after the header.
         len: u16,
@@ -107,7 +108,7 @@ pub(crate) enum PropertyError {
         /// The number of bytes that are left.
         left: usize,
     },
-    /// A property without content.
+    /// A property without content, of a type that must have some.
     ZeroLength {
         /// Where.
         offset: usize,
@@ -203,7 +204,7 @@ impl fmt::Display for PropertyError {
 /// Iterates over the properties in a buffer. Ends after the first malformed one, as there is no
 /// telling where the next begins.
 ///
-/// Each step takes more than a header from the buffer, so their number is bounded by its size.
+/// Each step takes at least a header from the buffer, so their number is bounded by its size.
 #[derive(Clone)]
 pub(crate) struct Properties<'a> {
     /// What is still to be looked at; empty after the end of the properties.
@@ -238,13 +239,10 @@ impl<'a> Properties<'a> {
                 left: bytes.len(),
             }));
         };
-        let type_ = head.type_.get() & TYPE_MASK;
+        let type_ = head.type_.get();
         let len = head.length.get();
-        if type_ == TYPE_NONE {
+        if type_ & TYPE_MASK == TYPE_NONE {
             return None;
-        }
-        if len == 0 {
-            return Some(Err(PropertyError::ZeroLength { offset, type_ }));
         }
         let Some((body, rest)) = rest.split_at_checked(usize::from(len)) else {
             return Some(Err(PropertyError::TruncatedBody {
@@ -282,6 +280,12 @@ impl core::iter::FusedIterator for Properties<'_> {}
 
 /// Parses the body of a reserved-memory property.
 fn resv_mem(body: &[u8], offset: usize, len: u16) -> Result<Property, PropertyError> {
+    if len == 0 {
+        return Err(PropertyError::ZeroLength {
+            offset,
+            type_: TYPE_RESV_MEM,
+        });
+    }
     // Longer is fine: a later version of the device may have more to say.
     let Ok((mem, _)) = ResvMem::read_from_prefix(body) else {
         return Err(PropertyError::ShortBody {
@@ -388,7 +392,7 @@ mod tests {
         assert_eq!(first(&[0; 512]), None);
         // What follows the end has no meaning.
         assert_eq!(first(&[0, 0, 0xff, 0xff, 1, 0, 20, 0]), None);
-        // The bits above the mask do not belong to the type.
+        // A type of 0 is the end, whatever the reserved bits above it.
         assert_eq!(first(&[0, 0xf0, 0, 0]), None);
     }
 
@@ -424,10 +428,21 @@ mod tests {
     }
 
     #[test]
-    fn reserved_bits_of_the_type_are_ignored() {
-        let mut bytes = resv(0, 1, 2);
-        bytes[1] = 0xf0;
-        assert_eq!(first(&bytes), mem(ResvKind::Reserved, 1, 2));
+    fn property_with_reserved_bits_is_ignored() {
+        let mut properties = [resv(0, 1, 2), resv(0, 3, 4)];
+        properties[0][1] = 0x80;
+        let bytes = properties.as_flattened_mut();
+        let mut parsed = Properties::new(bytes);
+
+        assert_eq!(
+            parsed.next(),
+            Some(Ok(Property::Unknown {
+                type_: 0x8001,
+                len: 20
+            }))
+        );
+        assert_eq!(parsed.next(), mem(ResvKind::Reserved, 3, 4));
+        assert_eq!(parsed.next(), None);
     }
 
     #[test]
@@ -524,19 +539,30 @@ mod tests {
 
     #[test]
     fn length_of_zero() {
-        for type_ in [1, 2] {
-            let mut bytes = [0; 8];
-            bytes[0] = type_;
-            let mut properties = Properties::new(&bytes);
-            assert_eq!(
-                properties.next(),
-                Some(Err(PropertyError::ZeroLength {
-                    offset: 0,
-                    type_: type_.into()
-                }))
-            );
-            assert_eq!(properties.next(), None);
-        }
+        let mut properties = Properties::new(&[1, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(
+            properties.next(),
+            Some(Err(PropertyError::ZeroLength {
+                offset: 0,
+                type_: 1
+            }))
+        );
+        assert_eq!(properties.next(), None);
+
+        // A type that is not known may have nothing to say but that it is there.
+        let mut properties = Properties::new(&[2, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(
+            properties.next(),
+            Some(Ok(Property::Unknown { type_: 2, len: 0 }))
+        );
+        assert_eq!(
+            properties.next(),
+            Some(Err(PropertyError::ZeroLength {
+                offset: 4,
+                type_: 1
+            }))
+        );
+        assert_eq!(properties.next(), None);
     }
 
     #[test]

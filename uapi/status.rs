@@ -14,16 +14,16 @@ use kernel::{
 
 use super::TAIL;
 
-/// How the device answered a request. Virtio 1.3, section 5.13.6.1.
+/// How the device answered a request. Virtio 1.3, section 5.13.6.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Status {
     /// Done.
     Ok,
-    /// An internal error of the device: it cannot do it.
+    /// The device could not communicate with the driver.
     IoErr,
-    /// The request or one of its flags is not supported.
+    /// The device does not support such a request.
     Unsupp,
-    /// An internal error of the device: it may have stopped to work.
+    /// The device has failed.
     DevErr,
     /// A parameter is not valid.
     Inval,
@@ -31,9 +31,9 @@ pub(crate) enum Status {
     Range,
     /// There is no such endpoint or domain.
     NoEnt,
-    /// The device cannot access the request.
+    /// An address is bad.
     Fault,
-    /// The device has no memory for it.
+    /// The device lacks resources.
     NoMem,
     /// A value that has no meaning.
     Unknown(u8),
@@ -91,14 +91,14 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match *self {
             Status::Ok => "OK",
-            Status::IoErr => "IOERR (I/O error)",
-            Status::Unsupp => "UNSUPP (not supported)",
-            Status::DevErr => "DEVERR (device error)",
+            Status::IoErr => "IOERR (communication error)",
+            Status::Unsupp => "UNSUPP (unsupported request)",
+            Status::DevErr => "DEVERR (internal device error)",
             Status::Inval => "INVAL (invalid parameter)",
             Status::Range => "RANGE (parameter out of range)",
             Status::NoEnt => "NOENT (no such endpoint or domain)",
-            Status::Fault => "FAULT (request not readable)",
-            Status::NoMem => "NOMEM (out of memory)",
+            Status::Fault => "FAULT (bad address)",
+            Status::NoMem => "NOMEM (insufficient resources)",
             Status::Unknown(value) => {
                 return f.write_fmt(fmt!("unknown status {value:#x}"));
             }

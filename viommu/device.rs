@@ -181,7 +181,6 @@ impl Viommu {
     pub(crate) fn resume(&self, requests: Virtqueue<Slot>) -> Result {
         let _attaching = self.lock_attach();
         self.engine.reopen(requests)?;
-        let mut result = Ok(());
         for endpoint in self.endpoints.all()? {
             if let Err(error) = endpoint.resume() {
                 dev_err!(
@@ -189,10 +188,9 @@ impl Viommu {
                     "cannot return to its domain: {}\n",
                     error.to_errno()
                 );
-                result = Err(error);
             }
         }
-        result
+        Ok(())
     }
 
     /// Translates the core's protection into MAP flags. Fails on what the device cannot do.
