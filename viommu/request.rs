@@ -75,7 +75,11 @@ pub(super) const ANSWER_TIMEOUT_SECS: i64 = 10;
 const GRACE_LOOKS: u32 = 10_000;
 
 /// How many looks at the answer counter a waiter takes between two looks at the ring.
-const SPINS_PER_LOOK: usize = 32;
+const SPINS_PER_LOOK: usize = 256;
+
+/// How many of those it takes for each pause instruction. A hypervisor may intercept it, which keeps
+/// the host from the device's work.
+const SPINS_PER_PAUSE: usize = 32;
 
 /// How many looks at the ring a waiter takes before it notifies the device by itself, although
 /// somebody else is about to. That may be the very context that this one has interrupted, and the
@@ -122,6 +126,8 @@ struct State {
     /// Answered requests whose caller is still to come for them.
     answered: KVec<KBox<Slot>>,
     failures: Failures,
+    /// Requests that are with the device.
+    in_flight: usize,
     /// CPUs that are notifying the device right now.
     notifying: u32,
     stats: Stats,
@@ -224,6 +230,7 @@ impl Engine {
             staging: Staging::new(slots)?,
             answered: KVec::with_capacity(slots, GFP_KERNEL)?,
             failures: Failures::new()?,
+            in_flight: 0,
             notifying: 0,
             stats: Stats::default(),
         };
@@ -257,7 +264,8 @@ impl Engine {
                 if state.staging.has_room() {
                     return Ok(());
                 }
-                self.check_health(&mut state)?;
+                self.check_queue(&mut state);
+                state.check_running()?;
                 state.staging.window.oldest()
             };
             match oldest {
@@ -337,9 +345,7 @@ impl Engine {
         let seq = loop {
             {
                 let mut state = self.state.lock();
-                if let Err(StageError::Failed(error)) = state.check_running() {
-                    return Err(error);
-                }
+                state.check_running()?;
                 if let Ok(seq) = state.staging.push(&mut command, true) {
                     break seq;
                 }
@@ -372,12 +378,15 @@ impl Engine {
                 if notified {
                     state.notifying -= 1;
                     notified = false;
+                    self.reap(&mut state);
+                } else if looks > 0 || !state.staging.has_staged() {
+                    self.reap(&mut state);
+                    self.check_queue(&mut state);
                 }
-                self.reap(&mut state);
                 if state.staging.window.base() >= target {
                     return Ok(());
                 }
-                self.check_health(&mut state)?;
+                state.check_running()?;
                 let notify = if state.notifying == 0 {
                     self.publish(&mut state)
                 } else if looks >= own_notify_at {
@@ -401,11 +410,13 @@ impl Engine {
                 continue;
             }
 
-            for _ in 0..SPINS_PER_LOOK {
+            for spin in 0..SPINS_PER_LOOK {
                 if self.answered_before.load(Acquire) >= target {
                     return Ok(());
                 }
-                cpu_relax();
+                if spin % SPINS_PER_PAUSE == 0 {
+                    cpu_relax();
+                }
             }
             looks = looks.saturating_add(1);
             if looks > LOOKS_BEFORE_OWN_NOTIFY && patience.is_over() {
@@ -435,18 +446,13 @@ impl Engine {
         state.queue.break_device();
     }
 
-    fn check_health(&self, state: &mut State) -> Result {
-        match state.health {
-            Health::Closed => return Err(ENODEV),
-            Health::Broken => return Err(EIO),
-            Health::Running => (),
-        }
-        if state.queue.is_broken() {
+    /// Notices that the queue was broken by somebody else: the virtio core at shutdown, or the ring
+    /// when the device wrote nonsense to it.
+    fn check_queue(&self, state: &mut State) {
+        if state.health == Health::Running && state.queue.is_broken() {
             dev_err!(self.dev, "request queue is broken\n");
             state.health = Health::Broken;
-            return Err(EIO);
         }
-        Ok(())
     }
 
     /// Moves the staged requests to the ring. Returns whether the device must be notified.
@@ -454,6 +460,7 @@ impl Engine {
         let State {
             staging,
             queue,
+            in_flight,
             stats,
             ..
         } = state;
@@ -468,6 +475,7 @@ impl Engine {
                 failed = Some(error);
                 slot
             })?;
+            *in_flight += 1;
             stats.requests += 1;
             Ok(())
         });
@@ -492,7 +500,11 @@ impl Engine {
     #[inline]
     fn reap(&self, state: &mut State) {
         let mut progress = false;
-        while let Some(completed) = state.queue.pop() {
+        while state.in_flight > 0 {
+            let Some(completed) = state.queue.pop() else {
+                break;
+            };
+            state.in_flight -= 1;
             let mut slot = completed.buf;
             slot.set_written(completed.written);
             // The virtqueue hands each slot back once, so its number is outstanding.
@@ -573,6 +585,7 @@ impl Engine {
             core::mem::swap(&mut state.staging, &mut staging);
             core::mem::swap(&mut state.answered, &mut answered);
             state.failures.clear();
+            state.in_flight = 0;
             state.health = Health::Running;
             self.publish_progress(&state);
             (
@@ -593,7 +606,7 @@ impl Engine {
 impl State {
     #[inline]
     fn stage(&mut self, request: Request) -> Result<(), StageError> {
-        self.check_running()?;
+        self.check_running().map_err(StageError::Failed)?;
         if let Request::Map { domain, span, .. } = request {
             if !self.failures.is_empty() && self.failures.may_be_stale(domain, span) {
                 return Err(StageError::Failed(EIO));
@@ -603,11 +616,11 @@ impl State {
     }
 
     #[inline]
-    fn check_running(&self) -> Result<(), StageError> {
+    fn check_running(&self) -> Result {
         match self.health {
             Health::Running => Ok(()),
-            Health::Broken => Err(StageError::Failed(EIO)),
-            Health::Closed => Err(StageError::Failed(ENODEV)),
+            Health::Broken => Err(EIO),
+            Health::Closed => Err(ENODEV),
         }
     }
 
