@@ -3,7 +3,6 @@
 
 import pytest
 from harness import log
-from harness.assertions import assert_no_leaks
 from harness.machine import DEBUG, RELEASE, Machine
 
 
@@ -31,7 +30,6 @@ class Guests:
         try:
             for guest in self.all:
                 if guest.alive and guest.answers:
-                    assert_no_leaks(guest)
                     guest.power_off()
         finally:
             for guest in self.all:
@@ -43,6 +41,22 @@ class Guests:
 def check_log(guest):
     splats = log.splats(guest.console)
     assert not splats, f"in {guest.console_log}:\n" + "\n\n".join(splats)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="also the long tests (marked `long`)")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes minutes; runs with --all only")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--all"):
+        return
+    late = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=late)
+    items[:] = [item for item in items if item not in late]
 
 
 @pytest.fixture(scope="module", params=[RELEASE, DEBUG], ids=lambda flavour: flavour.name)

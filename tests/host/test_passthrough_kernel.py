@@ -4,6 +4,7 @@
 import pytest
 from harness.assertions import (
     assert_disk_holds,
+    assert_restored_before_reset,
     assert_untranslated_without_global_bypass,
     disk_digests,
 )
@@ -17,7 +18,7 @@ def flavour():
 
 @pytest.fixture(scope="module")
 def guest(guests):
-    return guests.boot()
+    return guests.boot(boot_bypass=False)
 
 
 def test_every_group_is_identity(guest):
@@ -35,3 +36,10 @@ def test_data_through_disks_compares_equal_without_any_map(guest):
     assert_disk_holds(guest.nvme, digests["nvme0n1"])
     maps = guest.trace.since().named("map", "unmap")
     assert not maps, f"the device saw\n{maps}"
+
+
+def test_power_off_leaves_global_bypass_closed(guest):
+    """The guest booted with it closed."""
+    mark = guest.trace.mark()
+    guest.power_off()
+    assert_restored_before_reset(guest.trace.since(mark), boot_value=0)

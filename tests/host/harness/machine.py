@@ -17,6 +17,10 @@ DRIVER = os.environ.get("VIOMMU_DRIVER", "virtio_iommu")
 # This IOMMU does not remap interrupts; VFIO and iommufd want to be told that this is known.
 UNSAFE_INTERRUPTS = "vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1"
 
+# With five-level page tables, KASAN takes valid addresses for wild ones in an interrupt that hits the moment when
+# identify_cpu() of the kernel has cleared the boot CPU's features to find them out again.
+CPU = ("-cpu", "max,la57=off")
+
 
 @dataclass(frozen=True)
 class Slots:
@@ -118,6 +122,7 @@ class Machine(AgentGuest):
             patience=flavour.patience,
             traced=(*IOMMU_EVENTS, *traced),
             reboots=reboots,
+            extra=CPU,
         )
 
     def boot(self):
