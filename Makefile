@@ -55,8 +55,8 @@ run: kernel
 	PASSTHROUGH='$(PASSTHROUGH)' GUEST_SHELL='$(GUEST_SHELL)' APPEND='$(APPEND)' QEMU_ARGS='$(QEMU_ARGS)' \
 		tools/boot --arch '$(ARCH)' --variant '$(VARIANT)'
 
-TEST_KERNELS := module passthrough plain debug
-test-all: TEST_KERNELS += doctests
+TEST_KERNELS := module passthrough plain
+test-all: TEST_KERNELS += debug doctests
 
 # One kernel after the other: they start from the base kernel's objects.
 test-kernels: setup

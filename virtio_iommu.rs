@@ -11,8 +11,8 @@
 //! - a domain's mappings are gone once its last endpoint leaves it;
 //! - interrupts are not remapped.
 //!
-//! This file registers the driver, and orders what happens when a device comes and goes. The rest is
-//! in `viommu/`; what goes over the wire is in `uapi/`.
+//! This file registers the driver, and orders what happens when a device comes and goes. The rest
+//! is in `viommu/`; what goes over the wire is in `uapi/`.
 
 mod uapi;
 mod viommu;
@@ -75,17 +75,17 @@ kernel::module_virtio_driver! {
     params: {
         keep_boot_bypass: bool {
             default: false,
-            description: "Leave the global bypass as it was at boot, instead of blocking endpoints without a domain",
+            description: "Leave the global bypass field as it was at boot",
         },
         restore_bypass: bool {
             default: true,
-            description: "Put the boot value of the global bypass back on shutdown and removal (off: for testing)",
+            description: "Put the global bypass field back at shutdown (off: for tests)",
         },
     },
 }
 
-/// Blocks the endpoints without a domain, once every endpoint that is present has one: any other was
-/// plugged in later, released or forgotten.
+/// Blocks the endpoints without a domain, once every endpoint that is present has one: any other
+/// was plugged in later, released or forgotten.
 fn close_bypass(bypass: &GlobalBypass, dev: &virtio::Device<Bound>) -> Result {
     if module_parameters::keep_boot_bypass.value() {
         return Ok(());

@@ -4,8 +4,8 @@
 //!
 //! It decides what happens to an endpoint that is attached to no domain: its DMA goes through
 //! untranslated, or is blocked (virtio 1.3, 5.13.4). The field survives a device reset; a system
-//! reset restores the hypervisor's value. bypass.rst in the driver's documentation says when it changes
-//! and why.
+//! reset restores the hypervisor's value. bypass.rst in the driver's documentation says when it
+//! changes and why.
 
 use kernel::{
     bindings,

@@ -276,14 +276,14 @@ impl Endpoint {
         *current = Attachment::None;
     }
 
-    /// Accounts for a device that is about to be reset: it forgets every attachment, the driver does
-    /// not. The caller holds the attach lock.
+    /// Accounts for a device that is about to be reset: it forgets every attachment, the driver
+    /// does not. The caller holds the attach lock.
     pub(super) fn suspend(&self) {
         self.attachment.lock().leave();
     }
 
-    /// Attaches the endpoint again, after [`Self::suspend`] and a reset. The caller holds the attach
-    /// lock; may sleep.
+    /// Attaches the endpoint again, after [`Self::suspend`] and a reset. The caller holds the
+    /// attach lock; may sleep.
     pub(super) fn resume(&self) -> Result {
         let mut attachment = self.attachment.lock();
         let attached = self.send_attach(&Attachment::None, &attachment);

@@ -236,9 +236,9 @@ impl Mappings {
         Ok(())
     }
 
-    /// Removes mappings from `span.first()` on: the one that begins there, the one that begins right
-    /// after it, and so on. Ends with the first that reaches the end of `span`, before a hole, or
-    /// after [`REMOVE_BATCH`]. A mapping is removed whole, even if it ends after `span`.
+    /// Removes mappings from `span.first()` on: the one that begins there, the one that begins
+    /// right after it, and so on. Ends with the first that reaches the end of `span`, before a
+    /// hole, or after [`REMOVE_BATCH`]. A mapping is removed whole, even if it ends after `span`.
     ///
     /// Returns what was removed. [`None`] if no mapping begins at `span.first()`; one that reaches
     /// over it from below would have to be split, which the device does not do.

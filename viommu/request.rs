@@ -77,8 +77,8 @@ const GRACE_LOOKS: u32 = 10_000;
 /// How many looks at the answer counter a waiter takes between two looks at the ring.
 const SPINS_PER_LOOK: usize = 256;
 
-/// How many of those it takes for each pause instruction. A hypervisor may intercept it, which keeps
-/// the host from the device's work.
+/// How many of those it takes for each pause instruction. A hypervisor may intercept it, which
+/// keeps the host from the device's work.
 const SPINS_PER_PAUSE: usize = 32;
 
 /// How many looks at the ring a waiter takes before it notifies the device by itself, although
@@ -176,8 +176,8 @@ impl Drop for Answer<'_> {
 
 /// Bounds a wait by [`ANSWER_TIMEOUT_SECS`].
 ///
-/// The virtual CPU may be the one that was away for so long, so that the other side had no chance to
-/// act: after the time is up there is a grace of [`GRACE_LOOKS`].
+/// The virtual CPU may be the one that was away for so long, so that the other side had no chance
+/// to act: after the time is up there is a grace of [`GRACE_LOOKS`].
 struct Patience {
     started: Option<Instant<Monotonic>>,
     overdue: u32,
@@ -432,7 +432,7 @@ impl Engine {
         if state.health == Health::Running && state.staging.window.base() < target {
             dev_err!(
                 self.dev,
-                "no progress within {} s ({} of {} requests answered); device is not used any more\n",
+                "no answer within {} s ({} of {} requests); device is not used any more\n",
                 ANSWER_TIMEOUT_SECS,
                 state.staging.window.base(),
                 state.staging.window.next()

@@ -93,10 +93,10 @@ impl Staging {
 
     /// Joins an UNMAP with a staged one of the same domain that it touches.
     ///
-    /// This moves the UNMAP before the requests staged since, so the search ends at any that it must
-    /// not overtake: a MAP of the domain (it may map the same range), ATTACH and DETACH (the domain
-    /// may not exist before or after), PROBE. The joined span covers whole mappings, as each part
-    /// does, so the device never has to split one (virtio 1.3, 5.13.6.6).
+    /// This moves the UNMAP before the requests staged since, so the search ends at any that it
+    /// must not overtake: a MAP of the domain (it may map the same range), ATTACH and DETACH (the
+    /// domain may not exist before or after), PROBE. The joined span covers whole mappings, as each
+    /// part does, so the device never has to split one (virtio 1.3, 5.13.6.6).
     #[inline]
     fn join_unmap(&mut self, domain: u32, span: Span) -> bool {
         for slot in self.staged.iter_mut().rev().take(MERGE_DEPTH) {

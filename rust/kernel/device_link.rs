@@ -83,9 +83,9 @@ impl DeviceLink {
 
 impl Drop for DeviceLink {
     fn drop(&mut self) {
-        // SAFETY: Both are valid devices, on which we have references. The function looks for a link
-        // between them in the lists of the supplier, so it does nothing if there is none left. If
-        // there is one, then by the type invariants the reference that it drops is ours.
+        // SAFETY: Both are valid devices, on which we have references. The function looks for a
+        // link between them in the lists of the supplier, so it does nothing if there is none left.
+        // If there is one, then by the type invariants the reference that it drops is ours.
         unsafe {
             bindings::device_link_remove(self.consumer.as_raw().cast(), self.supplier.as_raw())
         };

@@ -44,17 +44,22 @@ def check_log(guest):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", help="also the long tests (marked `long`)")
+    parser.addoption("--all", action="store_true", help="also the long tests (marked `long`), and all tests on the debug kernel")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; runs with --all only")
 
 
+def is_on_debug_kernel(item):
+    """It takes ten times as long there."""
+    return getattr(item, "callspec", None) is not None and DEBUG in item.callspec.params.values()
+
+
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--all"):
         return
-    late = [item for item in items if item.get_closest_marker("long")]
+    late = [item for item in items if item.get_closest_marker("long") or is_on_debug_kernel(item)]
     config.hook.pytest_deselected(items=late)
     items[:] = [item for item in items if item not in late]
 

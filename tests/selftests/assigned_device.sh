@@ -3,8 +3,8 @@
 #
 # One device is assigned to userspace, through VFIO and through iommufd, and
 # reaches what was mapped for it and nothing else. The other groups keep their
-# types, and their disks work meanwhile. The device is QEMU's edu. What the
-# first MiB of the disks held is lost.
+# types, and their disks work meanwhile. The device is QEMU's edu. What
+# the beginning of the disks held is lost.
 
 DIR=$(dirname "$(realpath "$0")")
 . "$DIR/lib.sh"
@@ -52,7 +52,7 @@ edu=$(find_edu) || skip_all "no edu device"
 group=$(group_of "$edu") || skip_all "the edu device is not behind an IOMMU"
 original=$(group_type "$group")
 remember_others "$group"
-pattern=$(random_file 1048576)
+pattern=$(random_file 262144)
 
 ktap_set_plan 7
 ktap_print_msg "$edu is in group $group, of type $original; the others are $OTHERS_TYPES"

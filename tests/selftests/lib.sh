@@ -25,7 +25,8 @@ group_of() {
 
 # group_type GROUP: identity, DMA, DMA-FQ, blocked, ...
 group_type() {
-	cat "$IOMMU_GROUPS/$1/type"
+	read -r type < "$IOMMU_GROUPS/$1/type"
+	echo "$type"
 }
 
 # group_devices GROUP: its devices on one line
@@ -70,8 +71,13 @@ others_kept_types() {
 
 # pci_of_disk DISK: the address of the PCI device that a block device belongs to
 pci_of_disk() {
-	realpath "/sys/block/$1" | tr '/' '\n' |
-		grep -E '^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$' | tail -n 1
+	address=
+	for part in $(realpath "/sys/block/$1" | tr '/' ' '); do
+		case $part in
+		[0-9a-f]*:[0-9a-f][0-9a-f]:[0-9a-f][0-9a-f].[0-7]) address=$part ;;
+		esac
+	done
+	echo "$address"
 }
 
 # The disks behind an IOMMU, whole ones
@@ -86,7 +92,9 @@ translated_disks() {
 # find_pci VENDOR DEVICE: the address of the first such device; fails if there is none
 find_pci() {
 	for path in "$PCI_DEVICES"/*; do
-		if [ "$(cat "$path/vendor")" = "$1" ] && [ "$(cat "$path/device")" = "$2" ]; then
+		read -r vendor < "$path/vendor"
+		read -r device < "$path/device"
+		if [ "$vendor" = "$1" ] && [ "$device" = "$2" ]; then
 			basename "$path"
 			return 0
 		fi
@@ -116,7 +124,8 @@ bind() {
 
 # uptime in seconds
 uptime_seconds() {
-	cut -d. -f1 /proc/uptime
+	read -r uptime _ < /proc/uptime
+	echo "${uptime%%.*}"
 }
 
 # wait_until SECONDS COMMAND...: repeat the command until it succeeds
@@ -149,13 +158,12 @@ fault_names() {
 	log_since_mark | grep -i fault | grep -q "$1"
 }
 
-# compare_disk DISK PATTERN BLOCK-SIZE: write the file, read it back, compare.
-# What the disk held there is lost.
+# compare_disk DISK PATTERN BLOCK-SIZE: write the file, read it back, compare, all
+# past the page cache. What the disk held there is lost.
 compare_disk() {
 	read_back=$(mktemp)
 	result=0
 	dd if="$2" of="/dev/$1" bs="$3" oflag=direct conv=fsync status=none || result=1
-	echo 3 > /proc/sys/vm/drop_caches
 	size=$(stat -c %s "$2")
 	dd if="/dev/$1" of="$read_back" bs="$3" count=$((size / $3)) iflag=direct \
 		status=none || result=1

@@ -86,10 +86,10 @@ impl DomainConfig {
 /// # Truth
 ///
 /// The core, and users behind it, act on what these methods return: iommufd, for instance, releases
-/// the pages whose addresses it gets from [`iova_to_phys`](Self::iova_to_phys), and memory is reused
-/// when [`sync`](Self::sync) says that no endpoint reaches it any more. There is no way to check
-/// that. A driver that is wrong about its mappings corrupts memory, like one that makes its hardware
-/// do it.
+/// the pages whose addresses it gets from [`iova_to_phys`](Self::iova_to_phys), and memory is
+/// reused when [`sync`](Self::sync) says that no endpoint reaches it any more. There is no way to
+/// check that. A driver that is wrong about its mappings corrupts memory, like one that makes its
+/// hardware do it.
 ///
 /// # Context
 ///
@@ -107,9 +107,9 @@ pub trait Domain: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// On error, the endpoint has to be left attached to what it was attached to. `EINVAL` says that
-    /// domain and endpoint are incompatible and is not worth a log message; others are `ENOMEM`,
-    /// `ENOSPC` (a resource other than memory), `EBUSY` and `ENODEV`.
+    /// On error, the endpoint has to be left attached to what it was attached to. `EINVAL` says
+    /// that domain and endpoint are incompatible and is not worth a log message; others are
+    /// `ENOMEM`, `ENOSPC` (a resource other than memory), `EBUSY` and `ENODEV`.
     fn attach(self: Pin<&Self>, ep: Pin<&<Self::Driver as Driver>::Endpoint>) -> Result;
 
     /// Maps a range to physical memory that is contiguous from `paddr`.

@@ -45,9 +45,9 @@ impl<'a> FwSpec<'a> {
             return None;
         }
 
-        // INVARIANT: A `struct iommu_fwspec` is reallocated by `iommu_fwspec_add_ids()`, which keeps
-        // `num_ids` and `ids` consistent, and freed by `iommu_fwspec_free()` and `dev_iommu_free()`.
-        // For an endpoint that is about to be probed all of them run under
+        // INVARIANT: A `struct iommu_fwspec` is reallocated by `iommu_fwspec_add_ids()`, which
+        // keeps `num_ids` and `ids` consistent, and freed by `iommu_fwspec_free()` and
+        // `dev_iommu_free()`. For an endpoint that is about to be probed all of them run under
         // `iommu_probe_device_lock`, which is held for `'a`.
         Some(Self {
             raw,

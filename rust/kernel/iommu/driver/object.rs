@@ -45,11 +45,12 @@ impl<T: Driver> EndpointObject<T> {
     ///
     /// # Safety
     ///
-    /// `dev` has to be valid, and an endpoint that [`super::vtable::VTable<T>`]'s `probe_device` has
-    /// probed with success, and whose release has not begun to free it, for `'a`.
+    /// `dev` has to be valid, and an endpoint that [`super::vtable::VTable<T>`]'s `probe_device`
+    /// has probed with success, and whose release has not begun to free it, for `'a`.
     pub(super) unsafe fn from_dev<'a>(dev: *mut bindings::device) -> Pin<&'a Self> {
         // SAFETY: `dev` is valid and an endpoint, so it has a `struct dev_iommu`, whose `priv` is
-        // what `probe_device` has put there: a pointer to a pinned `Self` that only a release frees.
+        // what `probe_device` has put there: a pointer to a pinned `Self` that only a release
+        // frees.
         unsafe { Pin::new_unchecked(&*(*(*dev).iommu).priv_.cast::<Self>()) }
     }
 
@@ -211,8 +212,8 @@ impl<T: Driver, D> DomainObject<T, D> {
         const_assert!(offset_of!(Self, header) == 0);
 
         // SAFETY: `header` is the first field of a `Self`, which comes from `KBox::into_raw()` in
-        // `alloc` and which nobody else uses. It is dropped where it is, hence its being pinned does
-        // not matter.
+        // `alloc` and which nobody else uses. It is dropped where it is, hence its being pinned
+        // does not matter.
         drop(unsafe { KBox::from_raw(header.cast::<Self>().as_ptr()) });
     }
 }

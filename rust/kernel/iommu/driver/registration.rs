@@ -106,9 +106,10 @@ impl<T: Driver> Instance<T> {
         // SAFETY: The caller holds the lock.
         let this = unsafe { registry::find(TypeId::of::<Self>(), fwnode) }?;
 
-        // SAFETY: `Registered::new` is the only function that adds entries for `TypeId::of::<Self>`,
-        // and what it adds is the pointer of an `Arc<Self>` that it keeps for as long as the entry
-        // exists, which is at least until the caller unlocks. There is no `UniqueArc` for it.
+        // SAFETY: `Registered::new` is the only function that adds entries for
+        // `TypeId::of::<Self>`, and what it adds is the pointer of an `Arc<Self>` that it keeps for
+        // as long as the entry exists, which is at least until the caller unlocks. There is no
+        // `UniqueArc` for it.
         Some(unsafe { ArcBorrow::from_raw(this.cast::<Self>()) }.into())
     }
 
@@ -156,13 +157,13 @@ impl<T: Driver> Registered<T> {
         unsafe { registry::insert(key, fwnode, Arc::as_ptr(&instance).cast()) }?;
 
         // SAFETY:
-        // - The `struct iommu_device` has been initialized, is not registered, and does not move. It
-        //   lives until it has been unregistered (on error, the core does that itself), and as each
-        //   endpoint has an `Arc`, for as long as an endpoint refers to it.
+        // - The `struct iommu_device` has been initialized, is not registered, and does not move.
+        //   It lives until it has been unregistered (on error, the core does that itself), and as
+        //   each endpoint has an `Arc`, for as long as an endpoint refers to it.
         // - The vtable is static. It lives as long as its module, which is its `owner`, as checked
-        //   above. The core has a reference on that for each endpoint. The caller unregisters before
-        //   the module can be unloaded. The vtable is right for whatever the core calls it with, see
-        //   there.
+        //   above. The core has a reference on that for each endpoint. The caller unregisters
+        //   before the module can be unloaded. The vtable is right for whatever the core calls it
+        //   with, see there.
         // - `hwdev` is a valid device. The firmware node that the core takes from it is the one in
         //   the instance, where there is a reference on it: that of a bound device does not change.
         let ret = to_result(unsafe {
@@ -185,8 +186,8 @@ impl<T: Driver> Drop for Registered<T> {
     fn drop(&mut self) {
         // The order is what keeps an endpoint from slipping in:
         //
-        // 1. From here on, `probe_device` does not find the instance any more. All devices for which
-        //    it had been successful are in their groups.
+        // 1. From here on, `probe_device` does not find the instance any more. All devices for
+        //    which it had been successful are in their groups.
         registry::remove(TypeId::of::<Instance<T>>(), self.0.fwnode());
 
         // 2. So this finds and releases them, except for one that is off its bus already, in the
@@ -197,8 +198,8 @@ impl<T: Driver> Drop for Registered<T> {
         // SAFETY: By the type invariants, the IOMMU is registered.
         unsafe { bindings::iommu_device_unregister(self.0.as_raw()) };
 
-        // 3. The core's lookup by firmware node (`iommu_from_fwnode()`) uses what it has found under
-        //    `iommu_probe_device_lock`, and without a reference. Wait for that.
+        // 3. The core's lookup by firmware node (`iommu_from_fwnode()`) uses what it has found
+        //    under `iommu_probe_device_lock`, and without a reference. Wait for that.
         registry::synchronize();
     }
 }
@@ -229,12 +230,12 @@ fn is_driven_by(dev: &Device<Bound>, module: *mut bindings::module) -> bool {
 /// given to [`Registration::new`] unregisters.
 ///
 /// To unregister is to release all endpoints. They are left blocked, see
-/// [`Driver::attach_blocked`]. When it is done, an endpoint is left only if it was being unplugged at
-/// the same time.
+/// [`Driver::attach_blocked`]. When it is done, an endpoint is left only if it was being unplugged
+/// at the same time.
 ///
 /// The core does not take the drivers of endpoints into account: one that has DMA under way, or
-/// mappings, is neither stopped nor told. It is advisable to keep users from unbinding an IOMMU that
-/// has endpoints.
+/// mappings, is neither stopped nor told. It is advisable to keep users from unbinding an IOMMU
+/// that has endpoints.
 pub struct Registration<T: Driver> {
     _registered: Devres<Registered<T>>,
 }
@@ -252,8 +253,8 @@ impl<T: Driver> Registration<T> {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if `hwdev` has no firmware node, so that nothing can refer to it. `EBUSY` if a `T` is
-    /// registered for the same firmware node already. `EINVAL` if [`Driver::Module`] is not the
+    /// `ENODEV` if `hwdev` has no firmware node, so that nothing can refer to it. `EBUSY` if a `T`
+    /// is registered for the same firmware node already. `EINVAL` if [`Driver::Module`] is not the
     /// module that `T`'s code is in, or not the one that `parent` has its driver from. Otherwise
     /// `ENOMEM`, an error of sysfs (`EEXIST` for a `name` that is taken), or that of a group of
     /// endpoints that could not be given a default domain. On error, all endpoints have been
@@ -264,8 +265,8 @@ impl<T: Driver> Registration<T> {
         name: &CStr,
         data: Arc<T>,
     ) -> Result<Self> {
-        // The `Devres` ends with the binding of `parent`, at the latest, and no driver of a module is
-        // left bound when the module is unloaded.
+        // The `Devres` ends with the binding of `parent`, at the latest, and no driver of a module
+        // is left bound when the module is unloaded.
         if !is_driven_by(parent, T::Module::THIS_MODULE.as_ptr()) {
             return Err(EINVAL);
         }

@@ -8,9 +8,9 @@
 //!
 //! The core's `iommu_probe_device_lock` protects it. The core holds the lock for the whole time in
 //! which it looks up an IOMMU by firmware node, calls `probe_device`, and puts the device into its
-//! group. That gives [`remove`] its meaning: when it returns, no `probe_device` that found the entry
-//! is under way, each device that one was successful for is in its group, where an unregistration
-//! finds it, and no later one finds the entry.
+//! group. That gives [`remove`] its meaning: when it returns, no `probe_device` that found the
+//! entry is under way, each device that one was successful for is in its group, where an
+//! unregistration finds it, and no later one finds the entry.
 //!
 //! Nothing in here is generic, because the lock is not exported to modules.
 
@@ -38,8 +38,8 @@ impl ProbeLock {
 
 impl Drop for ProbeLock {
     fn drop(&mut self) {
-        // SAFETY: `Self` is only made by `lock()`, which has locked the mutex, and is neither cloned
-        // nor sent to another thread by the functions of this module.
+        // SAFETY: `Self` is only made by `lock()`, which has locked the mutex, and is neither
+        // cloned nor sent to another thread by the functions of this module.
         unsafe { bindings::mutex_unlock(&raw mut bindings::iommu_probe_device_lock) };
     }
 }
@@ -71,8 +71,8 @@ static REGISTRY: Registry = Registry(UnsafeCell::new(KVec::new()));
 ///
 /// # Safety
 ///
-/// `object` has to point to a `Sync` object of the type that `key` stands for, which has to be valid
-/// until [`remove`] has returned for the same type and firmware node (unless this fails).
+/// `object` has to point to a `Sync` object of the type that `key` stands for, which has to be
+/// valid until [`remove`] has returned for the same type and firmware node (unless this fails).
 #[inline(never)]
 pub(super) unsafe fn insert(
     key: TypeId,

@@ -45,8 +45,8 @@ pub struct ResvRegions<'a> {
 impl<'a> ResvRegions<'a> {
     /// # Safety
     ///
-    /// - `list` has to point to a valid list of `struct iommu_resv_region` that nobody else accesses
-    ///   for `'a`.
+    /// - `list` has to point to a valid list of `struct iommu_resv_region` that nobody else
+    ///   accesses for `'a`.
     /// - `dev` has to be an endpoint with a fwspec that exists for `'a`.
     pub(super) unsafe fn from_raw(list: *mut bindings::list_head, dev: &'a device::Device) -> Self {
         // INVARIANT: By the safety requirements of this function.
@@ -85,16 +85,16 @@ impl<'a> ResvRegions<'a> {
             return Err(ENOMEM);
         }
 
-        // SAFETY: By the type invariants, `list` is valid and not accessed by anybody else. `region`
-        // is valid and not on a list. It now belongs to the list, which is what the core expects: it
-        // frees each element with `kfree()`, as its `free` is null.
+        // SAFETY: By the type invariants, `list` is valid and not accessed by anybody else.
+        // `region` is valid and not on a list. It now belongs to the list, which is what the core
+        // expects: it frees each element with `kfree()`, as its `free` is null.
         unsafe { bindings::list_add_tail(&raw mut (*region).list, self.list) };
 
         Ok(())
     }
 
-    /// Adds the regions that firmware demands of any IOMMU: such as an interrupt controller's pages,
-    /// or memory that the firmware itself uses for DMA. May sleep.
+    /// Adds the regions that firmware demands of any IOMMU: such as an interrupt controller's
+    /// pages, or memory that the firmware itself uses for DMA. May sleep.
     ///
     /// Should be used by all drivers whose endpoints come from ACPI or a devicetree.
     pub fn add_firmware_regions(&mut self) {

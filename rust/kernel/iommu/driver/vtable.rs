@@ -4,17 +4,18 @@
 //!
 //! Two rules of the core carry most of the arguments below:
 //!
-//! - *Endpoint rule.* The core calls a function of `iommu_ops` for a device only if the device is an
-//!   endpoint of an IOMMU with these very `iommu_ops`: `probe_device` was successful for it, and
+//! - *Endpoint rule.* The core calls a function of `iommu_ops` for a device only if the device is
+//!   an endpoint of an IOMMU with these very `iommu_ops`: `probe_device` was successful for it, and
 //!   `release_device` has not been called. (`probe_device` and `of_xlate` come before that, and are
-//!   looked up by firmware node.) It does not call `release_device` while another call is under way.
+//!   looked up by firmware node.) It does not call `release_device` while another call is under
+//!   way.
 //! - *Domain rule.* The core calls a function of `iommu_domain_ops` only for a domain that has this
 //!   table as its `ops`, and not after `free`. The dynamic tables below are only ever given to
 //!   domains of the matching type, in the two `domain_alloc` functions. The static blocked domain
 //!   has its own.
 //!
-//! There is one thing that the core does not ensure, which is that all endpoints of a group have the
-//! same driver. Therefore each attach begins with [`VTable::manages`].
+//! There is one thing that the core does not ensure, which is that all endpoints of a group have
+//! the same driver. Therefore each attach begins with [`VTable::manages`].
 
 mod domain;
 
@@ -83,9 +84,9 @@ impl<T: Driver> VTable<T> {
     /// The blocked domain, of which there is one for all IOMMUs of a driver.
     ///
     /// The core does not write to a domain that a driver has in `blocked_domain` and
-    /// `release_domain`: it neither initializes it (`iommu_domain_init()` is for those that come out
-    /// of a `domain_alloc` function), nor gives it a cookie, and freeing it does nothing as it has
-    /// no `free`. So it can be in read-only memory, although C has no `const` there.
+    /// `release_domain`: it neither initializes it (`iommu_domain_init()` is for those that come
+    /// out of a `domain_alloc` function), nor gives it a cookie, and freeing it does nothing as it
+    /// has no `free`. So it can be in read-only memory, although C has no `const` there.
     const BLOCKED: &'static bindings::iommu_domain = &bindings::iommu_domain {
         type_: bindings::IOMMU_DOMAIN_BLOCKED,
         ops: Self::BLOCKED_OPS,
@@ -118,8 +119,8 @@ impl<T: Driver> VTable<T> {
 impl<T: Driver> VTable<T> {
     /// # Safety
     ///
-    /// `dev` has to be a valid device, and `iommu_probe_device_lock` has to be held. On success, the
-    /// endpoint rule applies to `dev`.
+    /// `dev` has to be a valid device, and `iommu_probe_device_lock` has to be held. On success,
+    /// the endpoint rule applies to `dev`.
     unsafe extern "C" fn probe_device(dev: *mut bindings::device) -> *mut bindings::iommu_device {
         // SAFETY: `dev` is valid for the duration of the call.
         let dev = unsafe { Device::from_raw(dev) };
@@ -146,8 +147,8 @@ impl<T: Driver> VTable<T> {
         // SAFETY: The lock is held.
         let fwspec = unsafe { FwSpec::of(dev) }.ok_or(ENODEV)?;
 
-        // The core has found an IOMMU for this firmware node, but not under the lock that it is added
-        // and removed with, so this fails if it is being unregistered.
+        // The core has found an IOMMU for this firmware node, but not under the lock that it is
+        // added and removed with, so this fails if it is being unregistered.
         //
         // SAFETY: The lock is held.
         let instance = unsafe { Instance::<T>::find(fwspec.iommu_fwnode()) }.ok_or(ENODEV)?;
@@ -167,8 +168,8 @@ impl<T: Driver> VTable<T> {
     ///
     /// The endpoint rule applies to `dev`. This is the call that ends it.
     unsafe extern "C" fn release_device(dev: *mut bindings::device) {
-        // SAFETY: By the endpoint rule, `priv` is what `probe_device` has put there, and nobody else
-        // uses it.
+        // SAFETY: By the endpoint rule, `priv` is what `probe_device` has put there, and nobody
+        // else uses it.
         let ep = unsafe { <Pin<KBox<EndpointObject<T>>>>::from_foreign((*(*dev).iommu).priv_) };
 
         // SAFETY: `dev` is valid for the duration of the call.
@@ -204,8 +205,8 @@ impl<T: Driver> VTable<T> {
 
     /// # Safety
     ///
-    /// The endpoint rule applies to `dev`. `list` has to be a list of `struct iommu_resv_region` that
-    /// nobody else uses.
+    /// The endpoint rule applies to `dev`. `list` has to be a list of `struct iommu_resv_region`
+    /// that nobody else uses.
     unsafe extern "C" fn get_resv_regions(
         dev: *mut bindings::device,
         list: *mut bindings::list_head,

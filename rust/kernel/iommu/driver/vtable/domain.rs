@@ -28,8 +28,8 @@ impl<T: Driver> VTable<T> {
     ///
     /// # Safety
     ///
-    /// `domain` and `dev` have to be valid for `'a`; `domain` with one of the `ops` of this table, and
-    /// `dev` an endpoint of some IOMMU.
+    /// `domain` and `dev` have to be valid for `'a`; `domain` with one of the `ops` of this table,
+    /// and `dev` an endpoint of some IOMMU.
     unsafe fn manages<'a>(
         domain: *mut bindings::iommu_domain,
         dev: *mut bindings::device,
@@ -51,8 +51,8 @@ impl<T: Driver> VTable<T> {
             return Err(EINVAL);
         }
 
-        // SAFETY: `ops` is `Self::OPS`: `domain` has one of our tables, so it was allocated by one of
-        // our functions, which were called through `Self::OPS` and no other, or it is `BLOCKED`,
+        // SAFETY: `ops` is `Self::OPS`: `domain` has one of our tables, so it was allocated by one
+        // of our functions, which were called through `Self::OPS` and no other, or it is `BLOCKED`,
         // which no other table refers to. Hence the endpoint rule applies to `dev`.
         Ok(unsafe { EndpointObject::from_dev(dev) })
     }
@@ -172,8 +172,8 @@ impl<T: Driver> VTable<T> {
 
     /// # Safety
     ///
-    /// The domain rule applies to `domain`. `gather` has to be null, or initialized and not in use by
-    /// anybody else.
+    /// The domain rule applies to `domain`. `gather` has to be null, or initialized and not in use
+    /// by anybody else.
     pub(super) unsafe extern "C" fn unmap_pages(
         domain: *mut bindings::iommu_domain,
         iova: c_ulong,
@@ -237,8 +237,8 @@ impl<T: Driver> VTable<T> {
 
     /// # Safety
     ///
-    /// The domain rule applies to `domain`. `gather` has to be null, or initialized and not in use by
-    /// anybody else.
+    /// The domain rule applies to `domain`. `gather` has to be null, or initialized and not in use
+    /// by anybody else.
     pub(super) unsafe extern "C" fn iotlb_sync(
         domain: *mut bindings::iommu_domain,
         gather: *mut bindings::iommu_iotlb_gather,
