@@ -44,7 +44,8 @@ def check_log(guest):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", help="also the long tests (marked `long`), and all tests on the debug kernel")
+    text = "also the long tests (marked `long`), and all tests on the debug kernel"
+    parser.addoption("--all", action="store_true", help=text)
 
 
 def pytest_configure(config):
