@@ -149,7 +149,7 @@ impl Endpoint {
         }
         let regions = probe_regions(&viommu, dev, &ids)?;
         let dev = ARef::from(dev);
-        Ok(Arc::pin_init(
+        Arc::pin_init(
             pin_init!(Endpoint {
                 viommu,
                 dev,
@@ -158,7 +158,7 @@ impl Endpoint {
                 attachment <- new_mutex!(Attachment::None),
             }),
             GFP_KERNEL,
-        )?)
+        )
     }
 
     /// The endpoint's device.
