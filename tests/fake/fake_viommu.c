@@ -149,8 +149,10 @@ static void fake_work(struct work_struct *work)
 	struct fake_viommu *fake = container_of(work, struct fake_viommu, work);
 
 	if (fake->async_delay_us)
-		fsleep(fake->async_delay_us);
+		udelay(fake->async_delay_us);
+	pr_info("work on %u\n", raw_smp_processor_id());
 	fake_answer_available(fake);
+	pr_info("done\n");
 }
 
 static void fake_vdev_release(struct device *dev)
@@ -163,15 +165,11 @@ static int fake_alloc(struct fake_viommu *fake)
 	unsigned int i;
 	int ret;
 
-	fake->iotlb = vhost_iotlb_alloc(0, 0);
+	/* The whole address space takes two ranges. */
+	fake->iotlb = vhost_iotlb_alloc(2, 0);
 	if (!fake->iotlb)
 		return -ENOMEM;
-	/* Two halves, because the length of the whole does not fit 64 bits. */
-	ret = vhost_iotlb_add_range(fake->iotlb, 0, S64_MAX, 0, VHOST_MAP_RW);
-	if (ret)
-		return ret;
-	ret = vhost_iotlb_add_range(fake->iotlb, S64_MAX + 1ULL, U64_MAX,
-				    S64_MAX + 1ULL, VHOST_MAP_RW);
+	ret = vhost_iotlb_add_range(fake->iotlb, 0, ULONG_MAX, 0, VHOST_MAP_RW);
 	if (ret)
 		return ret;
 	fake->requests = kvcalloc(FAKE_MAX_RING, sizeof(*fake->requests),

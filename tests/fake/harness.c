@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Setting up and tearing down.
+ */
+#include <linux/kmsg_dump.h>
+#include <linux/moduleparam.h>
+#include <linux/slab.h>
+
+#include "tests.h"
+
+/*
+ * drivers/iommu/virtio-iommu.c spins for ever with interrupts off, or crashes,
+ * in some cases. With that driver they run only on demand, in a guest that is
+ * good for nothing else.
+ */
+bool fake_unsafe = !IS_ENABLED(CONFIG_VIRTIO_IOMMU);
+module_param_named(unsafe, fake_unsafe, bool, 0644);
+MODULE_PARM_DESC(unsafe, "Run the cases that hang or crash the C driver");
+
+int fake_test_init(struct kunit *test)
+{
+	struct fake_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+
+	if (!t)
+		return -ENOMEM;
+	t->scratch = kunit_kcalloc(test, TEST_SLOTS, sizeof(*t->scratch),
+				   GFP_KERNEL);
+	if (!t->scratch)
+		return -ENOMEM;
+	t->test = test;
+	test->priv = t;
+	test_log_mark(t);
+	return 0;
+}
+
+/* Takes everything down. To be followed by test_create(), or by nothing. */
+void test_stop(struct fake_test *t)
+{
+	unsigned int i;
+
+	if (!t->fake)
+		return;
+	fake_clear_rules(t->fake);
+	t->fake->config_hook = NULL;
+	for (i = 0; i < TEST_MAX_ENDPOINTS; i++) {
+		struct test_endpoint *endpoint = &t->endpoints[i];
+
+		if (fake_endpoint_translated(&endpoint->fake)) {
+			if (endpoint->domain)
+				test_detach(t, i);
+			if (endpoint->claimed)
+				iommu_device_release_dma_owner(test_dev(t, i));
+		}
+		test_unplug(t, i);
+	}
+	for (i = 0; i < TEST_MAX_DOMAINS; i++) {
+		if (t->domains[i])
+			test_free(t, t->domains[i]);
+	}
+	if (!t->violations_expected)
+		test_expect_no_violation(t);
+	fake_unregister(t->fake);
+	if (!t->violations_expected)
+		test_expect_no_violation(t);
+	if (!fake_destroy(t->fake) && !t->may_leak)
+		KUNIT_FAIL(t->test, "the virtio device is leaked");
+	t->fake = NULL;
+	memset(t->endpoints, 0, sizeof(t->endpoints));
+}
+
+void fake_test_exit(struct kunit *test)
+{
+	if (test->priv)
+		test_stop(test->priv);
+}
+
+/* Makes a device that is not visible yet. */
+void test_create(struct fake_test *t, const struct fake_config *config)
+{
+	t->config = *config;
+	t->granule = config->page_size_mask & -config->page_size_mask;
+	t->fake = fake_create(config);
+	if (IS_ERR(t->fake)) {
+		long error = PTR_ERR(t->fake);
+
+		t->fake = NULL;
+		KUNIT_FAIL_AND_ABORT(t->test, "no fake device: %ld", error);
+	}
+	test_log_mark(t);
+}
+
+/* Shows the device to its driver. Returns whether a driver is bound then. */
+bool test_register(struct fake_test *t)
+{
+	KUNIT_ASSERT_EQ(t->test, fake_register(t->fake), 0);
+	if (!t->fake->saw_driver)
+		kunit_skip(t->test, "there is no driver for virtio-iommu");
+	return fake_bound(t->fake);
+}
+
+/* Chooses the ids of an endpoint that is not plugged in yet. */
+void test_set_endpoint(struct fake_test *t, unsigned int index,
+		       unsigned int nr_ids)
+{
+	struct fake_endpoint *endpoint = &t->endpoints[index].fake;
+	unsigned int i;
+
+	endpoint->nr_ids = nr_ids;
+	for (i = 0; i < nr_ids; i++)
+		endpoint->ids[i] = 0x100 * index + 8 + i;
+}
+
+/* Plugs an endpoint in. Returns whether the IOMMU core has accepted it. */
+bool test_plug(struct fake_test *t, unsigned int index)
+{
+	struct test_endpoint *endpoint = &t->endpoints[index];
+
+	if (!endpoint->fake.nr_ids)
+		test_set_endpoint(t, index, 1);
+	KUNIT_ASSERT_EQ(t->test, fake_plug(t->fake, &endpoint->fake), 0);
+	endpoint->uses_dma_api = false;
+	return fake_endpoint_translated(&endpoint->fake);
+}
+
+void test_unplug(struct fake_test *t, unsigned int index)
+{
+	struct test_endpoint *endpoint = &t->endpoints[index];
+
+	fake_unplug(&endpoint->fake);
+	endpoint->domain = NULL;
+	endpoint->claimed = false;
+}
+
+/* An honest device with a driver and endpoints. */
+void test_start(struct fake_test *t, const struct fake_config *config,
+		unsigned int nr_endpoints)
+{
+	unsigned int i;
+
+	test_create(t, config ?: &fake_default_config);
+	for (i = 0; i < nr_endpoints; i++)
+		test_plug(t, i);
+	if (!test_register(t))
+		KUNIT_FAIL_AND_ABORT(t->test, "the driver refuses the device");
+	for (i = 0; i < nr_endpoints; i++) {
+		if (!fake_endpoint_translated(&t->endpoints[i].fake))
+			KUNIT_FAIL_AND_ABORT(t->test,
+					     "endpoint %u is not accepted", i);
+	}
+	test_expect_agree(t, "at the start");
+}
+
+/* Skips what the C driver does not survive, unless it is asked for. */
+void test_needs_unsafe(struct fake_test *t, const char *why)
+{
+	if (!fake_unsafe)
+		kunit_skip(t->test, "%s; unsafe=1 runs it", why);
+}
+
+void test_rule(struct fake_test *t, const struct fake_rule *rule)
+{
+	KUNIT_ASSERT_NOT_NULL(t->test, fake_add_rule(t->fake, rule));
+}
+
+void test_log_mark(struct fake_test *t)
+{
+	struct kmsg_dump_iter iter;
+
+	kmsg_dump_rewind(&iter);
+	t->log_seq = iter.next_seq;
+}
+
+/* Whether a kernel message since the mark contains both strings. */
+bool test_log_has(struct fake_test *t, const char *one, const char *two)
+{
+	struct kmsg_dump_iter iter;
+	char line[256];
+	size_t len;
+
+	kmsg_dump_rewind(&iter);
+	iter.cur_seq = t->log_seq;
+	while (kmsg_dump_get_line(&iter, false, line, sizeof(line) - 1, &len)) {
+		line[len] = '\0';
+		/* Not what KUnit says about this test */
+		if (strstr(line, one) && strstr(line, two) &&
+		    !strstr(line, "    # "))
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Hostile answers, each to each kind of request: lengths that are wrong,
+ * completions that nobody asked for, that come twice, late or never, and a
+ * device that breaks, stops or wants to be reset.
+ */
+#include <linux/ktime.h>
+
+#include "tests.h"
+
+/* How long a request may take that is not answered, in guest time. */
+#define ANSWER_BOUND_MS		30000
+/* How long a request may take when the device is known to be gone. */
+#define PROMPT_MS		2000
+
+enum operation {
+	OP_PROBE,
+	OP_ATTACH,
+	OP_MAP,
+	OP_UNMAP,
+	OP_DETACH,
+	NR_OPERATIONS,
+};
+
+static const char * const operation_names[] = {
+	"PROBE", "ATTACH", "MAP", "UNMAP", "DETACH",
+};
+
+static const u8 operation_types[] = {
+	VIRTIO_IOMMU_T_PROBE, VIRTIO_IOMMU_T_ATTACH, VIRTIO_IOMMU_T_MAP,
+	VIRTIO_IOMMU_T_UNMAP, VIRTIO_IOMMU_T_DETACH,
+};
+
+enum outcome {
+	MUST_WORK,	/* and the device goes on */
+	MUST_FAIL,	/* and the device goes on */
+	EITHER,		/* and the device goes on */
+	MAY_BREAK,	/* works or fails; later requests do, too, and end */
+	BREAKS,		/* fails, and so do all later ones */
+};
+
+struct answer_case {
+	const char *name;
+	struct fake_rule rule;
+	enum outcome outcome;
+	unsigned int bound_ms;
+	const char *unsafe;
+};
+
+static const struct answer_case answer_cases[] = {
+	{ "writes nothing, says 0",
+	  { FAKE_RULE(0), .no_effect = true, .write = 0 }, MUST_FAIL },
+	{ "says 0",
+	  { FAKE_RULE(0), .no_effect = true, .used = 0 }, MUST_FAIL },
+	{ "says 1000 more",
+	  { FAKE_RULE(0), .used = 1000 }, EITHER },
+	{ "says 4 GiB - 1",
+	  { FAKE_RULE(0), .used = U32_MAX }, EITHER },
+	{ "completes twice",
+	  { FAKE_RULE(0), .completion = FAKE_TWICE }, MAY_BREAK,
+	  .unsafe = "later requests spin for ever" },
+	{ "completes what was not asked",
+	  { FAKE_RULE(0), .completion = FAKE_NOT_ASKED }, BREAKS,
+	  .unsafe = "spins for ever" },
+	{ "completes what cannot be",
+	  { FAKE_RULE(0), .completion = FAKE_OUT_OF_RANGE }, BREAKS,
+	  .unsafe = "spins for ever" },
+	{ "breaks before",
+	  { FAKE_RULE(0), .before = FAKE_BREAKS }, BREAKS,
+	  .unsafe = "spins for ever" },
+	{ "breaks after",
+	  { FAKE_RULE(0), .after = FAKE_BREAKS }, BREAKS,
+	  .unsafe = "spins for ever" },
+	{ "wants a reset before",
+	  { FAKE_RULE(0), .before = FAKE_NEEDS_RESET }, BREAKS,
+	  .bound_ms = ANSWER_BOUND_MS, .unsafe = "spins for ever" },
+	{ "wants a reset after",
+	  { FAKE_RULE(0), .after = FAKE_NEEDS_RESET }, MAY_BREAK,
+	  .bound_ms = ANSWER_BOUND_MS,
+	  .unsafe = "later requests spin for ever" },
+	{ "never completes",
+	  { FAKE_RULE(0), .times = 0, .completion = FAKE_NEVER }, BREAKS,
+	  .bound_ms = ANSWER_BOUND_MS, .unsafe = "spins for ever" },
+	{ "never completes one",
+	  { FAKE_RULE(0), .completion = FAKE_NEVER }, BREAKS,
+	  .bound_ms = ANSWER_BOUND_MS, .unsafe = "spins for ever" },
+};
+
+struct answer_param {
+	enum operation operation;
+	const struct answer_case *answer;
+};
+
+static const void *answer_gen_params(struct kunit *test, const void *prev,
+				     char *desc)
+{
+	static struct answer_param param;
+	unsigned int next = 0;
+
+	if (prev)
+		next = param.operation * ARRAY_SIZE(answer_cases) +
+		       (param.answer - answer_cases) + 1;
+	if (next >= NR_OPERATIONS * ARRAY_SIZE(answer_cases))
+		return NULL;
+	param.operation = next / ARRAY_SIZE(answer_cases);
+	param.answer = &answer_cases[next % ARRAY_SIZE(answer_cases)];
+	scnprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s: %s",
+		  operation_names[param.operation], param.answer->name);
+	return &param;
+}
+
+struct answer_run {
+	struct fake_test *t;
+	struct test_domain *domain;
+	unsigned int slot;	/* the next to map */
+	s64 longest_ms;
+};
+
+/* Runs an operation. Returns 0 if its caller was told that it worked. */
+static int answer_operate(struct answer_run *run, enum operation operation)
+{
+	struct fake_test *t = run->t;
+	u64 iova = run->domain->base + run->slot * t->granule;
+	ktime_t start = ktime_get();
+	int ret = 0;
+
+	switch (operation) {
+	case OP_PROBE:
+		ret = test_plug(t, 2) ? 0 : -ENODEV;
+		break;
+	case OP_ATTACH:
+		ret = test_attach(t, 1, run->domain);
+		break;
+	case OP_MAP:
+		ret = test_map(t, run->domain, run->slot++, 1, 0, TEST_RW);
+		break;
+	case OP_UNMAP:
+		/* Slot 0 was mapped at the start. */
+		iova = run->domain->base;
+		iommu_unmap(run->domain->domain, iova, t->granule);
+		test_forget(run->domain, 0, 1);
+		break;
+	case OP_DETACH:
+		test_unplug(t, 1);
+		break;
+	case NR_OPERATIONS:
+		break;
+	}
+	run->longest_ms = max(run->longest_ms,
+			      ktime_ms_delta(ktime_get(), start));
+	return ret;
+}
+
+/* Whatever comes after, ends, and a device that is gone for good stays gone. */
+static void answer_go_on(struct answer_run *run, const struct answer_case *answer)
+{
+	struct kunit *test = run->t->test;
+	int ret;
+
+	run->longest_ms = 0;
+	ret = answer_operate(run, OP_MAP);
+	if (answer->outcome == BREAKS)
+		KUNIT_EXPECT_LT(test, ret, 0);
+	else if (answer->outcome != MAY_BREAK)
+		KUNIT_EXPECT_EQ(test, ret, 0);
+	if (answer->outcome == MAY_BREAK)
+		KUNIT_EXPECT_LE(test, run->longest_ms,
+				answer->bound_ms ?: PROMPT_MS);
+	run->longest_ms = answer->outcome == MAY_BREAK ? 0 : run->longest_ms;
+	if (run->t->endpoints[1].fake.pdev && !run->t->endpoints[1].domain)
+		answer_operate(run, OP_ATTACH);
+	answer_operate(run, OP_UNMAP);
+	test_unplug(run->t, 2);
+	answer_operate(run, OP_PROBE);
+	KUNIT_EXPECT_LE(test, run->longest_ms, PROMPT_MS);
+}
+
+static void fake_answers(struct kunit *test)
+{
+	const struct answer_param *param = test->param_value;
+	const struct answer_case *answer = param->answer;
+	struct answer_run run = { .t = test->priv, .slot = 2 };
+	struct fake_rule rule = answer->rule;
+	struct fake_test *t = test->priv;
+	int ret;
+
+	if (answer->unsafe)
+		test_needs_unsafe(t, answer->unsafe);
+	test_start(t, NULL, 2);
+	run.domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, run.domain);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, run.domain), 0);
+	KUNIT_ASSERT_EQ(test, test_map(t, run.domain, 0, 1, 0, TEST_RW), 0);
+
+	rule.type = operation_types[param->operation];
+	test_rule(t, &rule);
+	test_log_mark(t);
+	kunit_warning_suppress(test) {
+		ret = answer_operate(&run, param->operation);
+	}
+	KUNIT_EXPECT_LE(test, run.longest_ms, answer->bound_ms ?: PROMPT_MS);
+	if (run.longest_ms > PROMPT_MS)
+		kunit_info(test, "ended after %lld ms", run.longest_ms);
+
+	/* Unmapping and unplugging tell their callers nothing. */
+	if (param->operation != OP_UNMAP && param->operation != OP_DETACH) {
+		if (answer->outcome == MUST_WORK)
+			KUNIT_EXPECT_EQ(test, ret, 0);
+		if (answer->outcome == MUST_FAIL || answer->outcome == BREAKS)
+			KUNIT_EXPECT_LT(test, ret, 0);
+	}
+	if (answer->outcome == MUST_FAIL || answer->outcome == BREAKS)
+		KUNIT_EXPECT_TRUE_MSG(test,
+				      param->operation == OP_ATTACH ||
+				      param->operation == OP_MAP ||
+				      test_log_has(t, fake_name(t->fake), "") ||
+				      test_log_has(t, "fake-endpoint", ""),
+				      "nothing is reported");
+	if (answer->outcome <= MUST_FAIL && param->operation != OP_UNMAP)
+		test_expect_agree(t, "afterwards");
+
+	kunit_warning_suppress(test) {
+		answer_go_on(&run, answer);
+		test_stop(t);
+	}
+}
+
+/* Completions of a batch come backwards. */
+static void fake_answers_reverse(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+	unsigned int i;
+
+	test_start(t, NULL, 1);
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	for (i = 0; i < 50; i++)
+		KUNIT_EXPECT_EQ(test, test_map(t, domain, 2 * i, 1, 0, TEST_RW),
+				0);
+	t->fake->reverse = true;
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	test_expect_agree(t, "after replaying");
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 0, 1), 1);
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 2, 0, TEST_RW), 0);
+	test_expect_agree(t, "after mapping");
+}
+
+/* Another CPU answers, some milliseconds later. */
+static void fake_answers_late(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+	unsigned int i;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs a second CPU");
+	test_start(t, NULL, 1);
+	t->fake->async_delay_us = 500;
+	t->fake->async = true;
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	for (i = 0; i < 10; i++) {
+		KUNIT_EXPECT_EQ(test, test_map(t, domain, 2 * i, 1, 0, TEST_RW),
+				0);
+		test_expect_agree(t, "after mapping");
+	}
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 0, 1), 1);
+	test_expect_agree(t, "after unmapping");
+}
+
+/* The queue refuses to be notified. */
+static void fake_answers_notify(struct kunit *test)
+{
+	struct answer_run run = { .t = test->priv, .slot = 2 };
+	struct fake_test *t = test->priv;
+
+	test_needs_unsafe(t, "spins for ever");
+	test_start(t, NULL, 2);
+	run.domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, run.domain);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, run.domain), 0);
+	t->fake->notify_fails = true;
+	KUNIT_EXPECT_LT(test, answer_operate(&run, OP_MAP), 0);
+	KUNIT_EXPECT_LT(test, answer_operate(&run, OP_ATTACH), 0);
+	KUNIT_EXPECT_LE(test, run.longest_ms, PROMPT_MS);
+	KUNIT_EXPECT_TRUE(test, test_log_has(t, fake_name(t->fake), "broken"));
+	kunit_warning_suppress(test) {
+		test_stop(t);
+	}
+}
+
+static struct kunit_case fake_answers_cases[] = {
+	KUNIT_CASE_PARAM(fake_answers, answer_gen_params),
+	KUNIT_CASE(fake_answers_reverse),
+	KUNIT_CASE(fake_answers_late),
+	KUNIT_CASE(fake_answers_notify),
+	{}
+};
+
+static struct kunit_suite fake_answers_suite = {
+	.name = "viommu_fake_answers",
+	.init = fake_test_init,
+	.exit = fake_test_exit,
+	.test_cases = fake_answers_cases,
+};
+
+kunit_test_suite(fake_answers_suite);

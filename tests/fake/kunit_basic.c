@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Conformance, case by case: what the driver asks of an honest device.
+ */
+#include <linux/delay.h>
+#include <linux/dma-mapping.h>
+#include <linux/scatterlist.h>
+#include <linux/sizes.h>
+
+#include "tests.h"
+
+#define F(bit) BIT_ULL(bit)
+
+struct features_case {
+	const char *name;
+	u64 without;
+	u64 with;
+};
+
+static const struct features_case features_cases[] = {
+	{ "all" },
+	{ "no INDIRECT_DESC", F(VIRTIO_RING_F_INDIRECT_DESC) },
+	{ "no EVENT_IDX", F(VIRTIO_RING_F_EVENT_IDX) },
+	{ "ACCESS_PLATFORM", 0, F(VIRTIO_F_ACCESS_PLATFORM) },
+	{ "no INPUT_RANGE", F(VIRTIO_IOMMU_F_INPUT_RANGE) },
+	{ "no DOMAIN_RANGE", F(VIRTIO_IOMMU_F_DOMAIN_RANGE) },
+	{ "no PROBE", F(VIRTIO_IOMMU_F_PROBE) },
+	{ "no MMIO", F(VIRTIO_IOMMU_F_MMIO) },
+	{ "no BYPASS_CONFIG", F(VIRTIO_IOMMU_F_BYPASS_CONFIG) },
+	{ "the old BYPASS", F(VIRTIO_IOMMU_F_BYPASS_CONFIG),
+	  F(VIRTIO_IOMMU_F_BYPASS) },
+	{ "as little as possible",
+	  F(VIRTIO_RING_F_INDIRECT_DESC) | F(VIRTIO_RING_F_EVENT_IDX) |
+	  F(VIRTIO_IOMMU_F_INPUT_RANGE) | F(VIRTIO_IOMMU_F_DOMAIN_RANGE) |
+	  F(VIRTIO_IOMMU_F_PROBE) | F(VIRTIO_IOMMU_F_MMIO) |
+	  F(VIRTIO_IOMMU_F_BYPASS_CONFIG) },
+};
+
+KUNIT_ARRAY_PARAM_DESC(features, features_cases, name);
+
+/* Each request type once, whatever the device offers. */
+static void fake_basic_features(struct kunit *test)
+{
+	const struct features_case *param = test->param_value;
+	struct fake_config config = fake_default_config;
+	struct fake_test *t = test->priv;
+	struct test_domain *one, *two;
+	int mmio;
+
+	config.features = (config.features & ~param->without) | param->with;
+	test_start(t, &config, 2);
+	one = test_alloc(t, 0);
+	two = test_alloc(t, 1);
+	KUNIT_ASSERT_NOT_NULL(test, one);
+	KUNIT_ASSERT_NOT_NULL(test, two);
+
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, one), 0);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 1, two), 0);
+	test_expect_agree(t, "after attaching");
+	KUNIT_EXPECT_EQ(test, test_map(t, one, 0, 3, TEST_PHYS, TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_map(t, one, 8, 1, 0, IOMMU_READ), 0);
+	KUNIT_EXPECT_EQ(test, test_map(t, two, 0, 1, TEST_PHYS, IOMMU_WRITE),
+			0);
+	mmio = test_map(t, two, 4, 1, TEST_PHYS, TEST_RW | IOMMU_MMIO);
+	if (config.features & F(VIRTIO_IOMMU_F_MMIO))
+		KUNIT_EXPECT_EQ(test, mmio, 0);
+	else
+		KUNIT_EXPECT_LT(test, mmio, 0);
+	test_expect_agree(t, "after mapping");
+	KUNIT_EXPECT_EQ(test, test_unmap(t, one, 0, 3), 3);
+	test_expect_agree(t, "after unmapping");
+	test_detach(t, 0);
+	test_expect_agree(t, "after detaching");
+}
+
+/* Mappings are kept while a domain is attached to nothing. */
+static void fake_basic_replay(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+	unsigned int i;
+
+	test_start(t, NULL, 2);
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	/* More than a ring full */
+	for (i = 0; i < 200; i++)
+		KUNIT_ASSERT_EQ(test, test_map(t, domain, 2 * i, 1,
+					       TEST_PHYS + i * SZ_1M, TEST_RW),
+				0);
+	KUNIT_EXPECT_EQ(test, fake_requests(t->fake, VIRTIO_IOMMU_T_MAP), 0);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	test_expect_agree(t, "after the first attach");
+	KUNIT_EXPECT_EQ(test, test_attach(t, 1, domain), 0);
+	test_expect_agree(t, "after the second attach");
+	test_detach(t, 0);
+	test_expect_agree(t, "after the first detach");
+	test_detach(t, 1);
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 0, 1), 1);
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 1, 1, 0, TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 1, domain), 0);
+	test_expect_agree(t, "after attaching again");
+}
+
+/* One UNMAP may remove several mappings, and ends where nothing is mapped. */
+static void fake_basic_unmap(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+	unsigned int i;
+
+	test_start(t, NULL, 1);
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	for (i = 0; i < 12; i++)
+		KUNIT_EXPECT_EQ(test, test_map(t, domain, i, 1, i * SZ_1M,
+					       TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 3, 5), 5);
+	test_expect_agree(t, "after unmapping five");
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 4, 2), 0);
+	test_expect_agree(t, "after unmapping nothing");
+	/* Three are mapped there, then comes the hole. */
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 0, 6), 3);
+	test_expect_agree(t, "after unmapping up to a hole");
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 8, 4), 4);
+	test_expect_agree(t, "after unmapping the rest");
+}
+
+/* A mapping over another one must not look as if it worked. */
+static void fake_basic_overlap(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+
+	test_start(t, NULL, 1);
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 4, 4, TEST_PHYS, TEST_RW), 0);
+	KUNIT_EXPECT_LT(test, test_map(t, domain, 4, 1, 0, TEST_RW), 0);
+	test_expect_agree(t, "after mapping over it");
+}
+
+static void fake_basic_aperture(struct kunit *test)
+{
+	struct fake_config config = fake_default_config;
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+
+	config.input_start = SZ_1M;
+	config.input_end = SZ_1G - 1;
+	config.page_size_mask = SZ_4K | SZ_2M;
+	test_start(t, &config, 1);
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	KUNIT_EXPECT_EQ(test, domain->domain->geometry.aperture_start, SZ_1M);
+	KUNIT_EXPECT_EQ(test, domain->domain->geometry.aperture_end, SZ_1G - 1);
+	KUNIT_EXPECT_TRUE(test, domain->domain->geometry.force_aperture);
+	KUNIT_EXPECT_EQ(test, domain->domain->pgsize_bitmap & -domain->domain->pgsize_bitmap,
+			SZ_4K);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	domain->base = SZ_1G - TEST_SLOTS * SZ_4K;
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, TEST_SLOTS, 0, TEST_RW), 0);
+	test_expect_agree(t, "after mapping up to the end");
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 0, TEST_SLOTS), TEST_SLOTS);
+	test_expect_agree(t, "after unmapping");
+}
+
+/* The last byte of the address space can be mapped. */
+static void fake_basic_top(struct kunit *test)
+{
+	struct fake_config config = fake_default_config;
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+
+	config.input_end = U64_MAX;
+	test_start(t, &config, 1);
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	domain->base = 0 - TEST_SLOTS * t->granule;
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, TEST_SLOTS - 4, 4, 0, TEST_RW),
+			0);
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
+	test_expect_agree(t, "after mapping");
+	test_detach(t, 0);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	test_expect_agree(t, "after replaying");
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, TEST_SLOTS - 4, 4), 4);
+	test_expect_agree(t, "after unmapping");
+}
+
+/* An endpoint with several ids is attached with all of them. */
+static void fake_basic_ids(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+
+	test_set_endpoint(t, 0, 3);
+	test_start(t, NULL, 1);
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	test_expect_agree(t, "after attaching");
+	test_detach(t, 0);
+	test_expect_agree(t, "after detaching");
+	test_unplug(t, 0);
+	KUNIT_EXPECT_EQ(test, t->fake->model.nr_mappings, 0);
+}
+
+/* As VFIO and iommufd do: blocked first, then a domain, then another. */
+static void fake_basic_claim(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+
+	test_start(t, NULL, 2);
+	KUNIT_ASSERT_EQ(test, iommu_device_claim_dma_owner(test_dev(t, 0), t),
+			0);
+	t->endpoints[0].claimed = true;
+	test_expect_agree(t, "when blocked");
+	KUNIT_ASSERT_EQ(test, iommu_device_claim_dma_owner(test_dev(t, 1), t),
+			0);
+	t->endpoints[1].claimed = true;
+	test_expect_agree(t, "when both are blocked");
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 7, 9, 0, TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 1, domain), 0);
+	test_expect_agree(t, "when shared");
+	test_detach(t, 0);
+	test_expect_agree(t, "when one is blocked again");
+	test_detach(t, 1);
+	test_expect_agree(t, "when both are blocked again");
+	iommu_device_release_dma_owner(test_dev(t, 0));
+	t->endpoints[0].claimed = false;
+	test_expect_agree(t, "when one is released");
+}
+
+static void fake_basic_dma_api(struct kunit *test)
+{
+	static const char * const types[] = { "DMA", "DMA-FQ" };
+	struct fake_test *t = test->priv;
+	struct model_mapping *mapping;
+	struct model_domain *domain;
+	unsigned int i, wait;
+	dma_addr_t addr;
+	void *memory;
+
+	test_start(t, NULL, 1);
+	memory = kunit_kmalloc(test, 3 * PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, memory);
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		KUNIT_ASSERT_EQ(test, fake_group_type(&t->endpoints[0].fake,
+						      types[i]), 0);
+		addr = dma_map_single(test_dev(t, 0), memory, 3 * PAGE_SIZE,
+				      DMA_TO_DEVICE);
+		KUNIT_ASSERT_EQ(test, dma_mapping_error(test_dev(t, 0), addr),
+				0);
+		t->endpoints[0].uses_dma_api = true;
+		domain = t->fake->model.endpoints[0].domain;
+		KUNIT_ASSERT_NOT_NULL(test, domain);
+		KUNIT_ASSERT_FALSE(test, list_empty(&domain->mappings));
+		mapping = list_first_entry(&domain->mappings,
+					   struct model_mapping, node);
+		KUNIT_EXPECT_EQ(test, mapping->first, addr & PAGE_MASK);
+		KUNIT_EXPECT_EQ(test, mapping->phys,
+				virt_to_phys(memory) & PAGE_MASK);
+		KUNIT_EXPECT_EQ(test, mapping->flags, VIRTIO_IOMMU_MAP_F_READ);
+		dma_unmap_single(test_dev(t, 0), addr, 3 * PAGE_SIZE,
+				 DMA_TO_DEVICE);
+		/* The flush queue may take a while. */
+		for (wait = 0; wait < 100 && !list_empty(&domain->mappings);
+		     wait++)
+			msleep(20);
+		KUNIT_EXPECT_TRUE(test, list_empty(&domain->mappings));
+		if (!i)
+			KUNIT_EXPECT_EQ(test, wait, 0);
+	}
+	test_expect_agree(t, "at the end");
+}
+
+static struct kunit_case fake_basic_cases[] = {
+	KUNIT_CASE_PARAM(fake_basic_features, features_gen_params),
+	KUNIT_CASE(fake_basic_replay),
+	KUNIT_CASE(fake_basic_unmap),
+	KUNIT_CASE(fake_basic_overlap),
+	KUNIT_CASE(fake_basic_aperture),
+	KUNIT_CASE(fake_basic_top),
+	KUNIT_CASE(fake_basic_ids),
+	KUNIT_CASE(fake_basic_claim),
+	KUNIT_CASE(fake_basic_dma_api),
+	{}
+};
+
+static struct kunit_suite fake_basic_suite = {
+	.name = "viommu_fake_basic",
+	.init = fake_test_init,
+	.exit = fake_test_exit,
+	.test_cases = fake_basic_cases,
+};
+
+kunit_test_suite(fake_basic_suite);

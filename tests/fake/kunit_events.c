@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Events: faults that are reported, and events that are none.
+ */
+#include "tests.h"
+
+static struct virtio_iommu_fault events_fault(u32 endpoint)
+{
+	return (struct virtio_iommu_fault) {
+		.reason = VIRTIO_IOMMU_FAULT_R_MAPPING,
+		.flags = cpu_to_le32(VIRTIO_IOMMU_FAULT_F_WRITE |
+				     VIRTIO_IOMMU_FAULT_F_ADDRESS),
+		.endpoint = cpu_to_le32(endpoint),
+		.address = cpu_to_le64(0xabcd5000),
+	};
+}
+
+/* A fault names the device that did it, its reason and its address. */
+static void fake_events_fault(struct kunit *test)
+{
+	static const u8 reasons[] = {
+		VIRTIO_IOMMU_FAULT_R_UNKNOWN, VIRTIO_IOMMU_FAULT_R_DOMAIN,
+		VIRTIO_IOMMU_FAULT_R_MAPPING, 77,
+	};
+	struct virtio_iommu_fault fault;
+	struct fake_test *t = test->priv;
+	unsigned int i;
+
+	test_start(t, NULL, 2);
+	for (i = 0; i < ARRAY_SIZE(reasons); i++) {
+		fault = events_fault(t->endpoints[1].fake.ids[0]);
+		fault.reason = reasons[i];
+		test_log_mark(t);
+		KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+						 sizeof(fault)), 0);
+		KUNIT_EXPECT_TRUE_MSG(test,
+				      test_log_has(t, dev_name(test_dev(t, 1)),
+						   "abcd5000"),
+				      "a fault does not name the device");
+	}
+	fault = events_fault(t->endpoints[1].fake.ids[0]);
+	fault.flags = 0;
+	test_log_mark(t);
+	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+					 sizeof(fault)), 0);
+	KUNIT_EXPECT_FALSE(test, test_log_has(t, "", "abcd5000"));
+}
+
+static void fake_events_unknown_endpoint(struct kunit *test)
+{
+	struct virtio_iommu_fault fault = events_fault(4242);
+	struct fake_test *t = test->priv;
+
+	test_start(t, NULL, 1);
+	test_log_mark(t);
+	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+					 sizeof(fault)), 0);
+	KUNIT_EXPECT_TRUE(test, test_log_has(t, "4242", "abcd5000"));
+}
+
+struct event_case {
+	const char *name;
+	size_t len;
+	u32 used;
+};
+
+static const struct event_case event_cases[] = {
+	{ "nothing", 0, 0 },
+	{ "a byte", 1, 1 },
+	{ "a byte too short", 23, 23 },
+	{ "a byte too long", 24, 25 },
+	{ "4 GiB - 1", 24, U32_MAX },
+};
+
+KUNIT_ARRAY_PARAM_DESC(event, event_cases, name);
+
+/* An event of a wrong size is no fault; the one before must not show through. */
+static void fake_events_size(struct kunit *test)
+{
+	const struct event_case *param = test->param_value;
+	struct fake_test *t = test->priv;
+	struct virtio_iommu_fault fault;
+	unsigned int i, buffers;
+
+	test_start(t, NULL, 1);
+	fault = events_fault(t->endpoints[0].fake.ids[0]);
+	buffers = fake_event_buffers(t->fake);
+	KUNIT_EXPECT_GE(test, buffers, 1);
+	for (i = 0; i < buffers; i++)
+		KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+						 sizeof(fault)), 0);
+	test_log_mark(t);
+	fault.address = cpu_to_le64(0x99887000);
+	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, param->len,
+					 param->used), 0);
+	KUNIT_EXPECT_FALSE(test, test_log_has(t, "", "abcd5000"));
+	/* One that claims too much may be taken for what fits. */
+	if (param->len < sizeof(fault))
+		KUNIT_EXPECT_FALSE(test, test_log_has(t, "", "99887000"));
+	KUNIT_EXPECT_TRUE_MSG(test,
+			      test_log_has(t, "", "event") ||
+			      test_log_has(t, "", "99887000"),
+			      "nothing is reported");
+	KUNIT_EXPECT_EQ(test, fake_event_buffers(t->fake), buffers);
+}
+
+/* The specification reserves the bytes for other kinds of events. */
+static void fake_events_reserved(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct virtio_iommu_fault fault;
+
+	test_start(t, NULL, 1);
+	fault = events_fault(t->endpoints[0].fake.ids[0]);
+	fault.reserved[1] = 1;
+	test_log_mark(t);
+	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+					 sizeof(fault)), 0);
+	KUNIT_EXPECT_FALSE(test, test_log_has(t, "", "abcd5000"));
+}
+
+/* Each buffer comes back, however many events there are. */
+static void fake_events_flood(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct virtio_iommu_fault fault;
+	unsigned int i, buffers;
+
+	test_start(t, NULL, 1);
+	fault = events_fault(t->endpoints[0].fake.ids[0]);
+	buffers = fake_event_buffers(t->fake);
+	for (i = 0; i < 1000; i++)
+		KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+						 sizeof(fault)), 0);
+	KUNIT_EXPECT_EQ(test, fake_event_buffers(t->fake), buffers);
+	/* And they are not all logged. */
+	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
+}
+
+/* Events while endpoints come and go, and after the last one. */
+static void fake_events_unplugged(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct virtio_iommu_fault fault;
+
+	test_start(t, NULL, 2);
+	fault = events_fault(t->endpoints[1].fake.ids[0]);
+	test_unplug(t, 1);
+	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+					 sizeof(fault)), 0);
+	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
+	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+					 sizeof(fault)), 0);
+	test_expect_agree(t, "afterwards");
+}
+
+static struct kunit_case fake_events_cases[] = {
+	KUNIT_CASE(fake_events_fault),
+	KUNIT_CASE(fake_events_unknown_endpoint),
+	KUNIT_CASE_PARAM(fake_events_size, event_gen_params),
+	KUNIT_CASE(fake_events_reserved),
+	KUNIT_CASE(fake_events_flood),
+	KUNIT_CASE(fake_events_unplugged),
+	{}
+};
+
+static struct kunit_suite fake_events_suite = {
+	.name = "viommu_fake_events",
+	.init = fake_test_init,
+	.exit = fake_test_exit,
+	.test_cases = fake_events_cases,
+};
+
+kunit_test_suite(fake_events_suite);

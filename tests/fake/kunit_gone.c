@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The IOMMU goes away: unbound, unplugged by surprise, shut down, suspended; idle
+ * and in the middle of a request.
+ */
+#include <linux/delay.h>
+#include <linux/kthread.h>
+
+#include "tests.h"
+
+/* An endpoint whose IOMMU has gone is an ordinary device again. */
+static void gone_forget_endpoints(struct fake_test *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < TEST_MAX_ENDPOINTS; i++) {
+		struct test_endpoint *endpoint = &t->endpoints[i];
+
+		if (endpoint->fake.pdev)
+			KUNIT_EXPECT_FALSE(t->test,
+					   fake_endpoint_translated(&endpoint->fake));
+		endpoint->domain = NULL;
+		endpoint->claimed = false;
+	}
+}
+
+static void fake_gone_idle(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	int warnings = 0;
+
+	test_start(t, NULL, 2);
+	kunit_warning_suppress(test) {
+		fake_unregister(t->fake);
+		warnings = KUNIT_SUPPRESSED_WARNING_COUNT();
+	}
+	KUNIT_EXPECT_EQ(test, warnings, 0);
+	gone_forget_endpoints(t);
+	KUNIT_EXPECT_EQ(test, t->fake->status, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+	test_stop(t);
+
+	/* Nothing is left that would be in the way of the next. */
+	test_start(t, NULL, 2);
+}
+
+static void fake_gone_by_surprise(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	int warnings = 0;
+
+	test_start(t, NULL, 2);
+	fake_end(t->fake, FAKE_BREAKS);
+	kunit_warning_suppress(test) {
+		fake_unregister(t->fake);
+		warnings = KUNIT_SUPPRESSED_WARNING_COUNT();
+	}
+	KUNIT_EXPECT_EQ(test, warnings, 0);
+	gone_forget_endpoints(t);
+	test_stop(t);
+	test_start(t, NULL, 2);
+}
+
+/* Domains that outlive their IOMMU are of no use, and do no harm. */
+static void fake_gone_domains(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain, *attached;
+	unsigned int i;
+
+	test_needs_unsafe(t, "uses memory after it is freed");
+	test_start(t, NULL, 2);
+	domain = test_alloc(t, 0);
+	attached = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	KUNIT_ASSERT_NOT_NULL(test, attached);
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, attached), 0);
+	KUNIT_EXPECT_EQ(test, test_map(t, attached, 0, 1, 0, TEST_RW), 0);
+	kunit_warning_suppress(test) {
+		/* The core warns about the domain that is still attached. */
+		fake_unregister(t->fake);
+	}
+	gone_forget_endpoints(t);
+	for (i = 0; i < 2; i++) {
+		iommu_map(t->domains[i]->domain, TEST_BASE + SZ_1M, 0,
+			  t->granule, TEST_RW, GFP_KERNEL);
+		iommu_unmap(t->domains[i]->domain, TEST_BASE, t->granule);
+		iommu_iova_to_phys(t->domains[i]->domain, TEST_BASE);
+	}
+	test_stop(t);
+	test_start(t, NULL, 2);
+}
+
+struct gone_worker {
+	struct fake_test *t;
+	struct test_domain *domain;
+	unsigned int operations;
+	unsigned int failures;
+};
+
+/* Maps and unmaps until it is told to stop. */
+static int gone_map(void *data)
+{
+	struct gone_worker *worker = data;
+	struct iommu_domain *domain = worker->domain->domain;
+	u64 granule = worker->t->granule;
+
+	while (!kthread_should_stop()) {
+		worker->operations++;
+		if (iommu_map(domain, TEST_BASE, 0, granule, TEST_RW,
+			      GFP_KERNEL)) {
+			worker->failures++;
+			usleep_range(100, 200);
+		} else {
+			iommu_unmap(domain, TEST_BASE, granule);
+		}
+		cond_resched();
+	}
+	return 0;
+}
+
+struct gone_case {
+	const char *name;
+	void (*end)(struct fake_test *t);
+};
+
+static void gone_breaks(struct fake_test *t)
+{
+	fake_end(t->fake, FAKE_BREAKS);
+}
+
+static void gone_unplugged(struct fake_test *t)
+{
+	fake_end(t->fake, FAKE_BREAKS);
+	fake_unregister(t->fake);
+}
+
+static void gone_stops(struct fake_test *t)
+{
+	fake_end(t->fake, FAKE_STOPS);
+}
+
+static void gone_shut_down(struct fake_test *t)
+{
+	struct device *dev = &t->fake->vdev.dev;
+
+	device_lock(dev);
+	dev->bus->shutdown(dev);
+	device_unlock(dev);
+}
+
+static void gone_unbound(struct fake_test *t)
+{
+	fake_unregister(t->fake);
+}
+
+#ifdef CONFIG_PM_SLEEP
+static void gone_suspended(struct fake_test *t)
+{
+	KUNIT_EXPECT_EQ(t->test, virtio_device_freeze(&t->fake->vdev), 0);
+}
+#endif
+
+static const struct gone_case gone_cases[] = {
+	{ "breaks", gone_breaks },
+	{ "stops", gone_stops },
+	{ "is unplugged", gone_unplugged },
+	{ "is unbound", gone_unbound },
+	{ "is shut down", gone_shut_down },
+#ifdef CONFIG_PM_SLEEP
+	{ "is suspended", gone_suspended },
+#endif
+};
+
+KUNIT_ARRAY_PARAM_DESC(gone, gone_cases, name);
+
+/* While another CPU maps and unmaps, and another CPU answers. */
+static void fake_gone_meanwhile(struct kunit *test)
+{
+	const struct gone_case *param = test->param_value;
+	struct gone_worker worker = { .t = test->priv };
+	struct fake_test *t = test->priv;
+	struct task_struct *thread;
+	unsigned int waits;
+
+	test_needs_unsafe(t, "spins for ever");
+	test_start(t, NULL, 2);
+	worker.domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, worker.domain);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, worker.domain), 0);
+	t->fake->async = num_online_cpus() > 1;
+
+	thread = kthread_run(gone_map, &worker, "viommu-fake");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(thread));
+	msleep(100);
+	kunit_warning_suppress(test) {
+		param->end(t);
+	}
+	/* A device that only stops is given up after a while. */
+	for (waits = 0; waits < 600 && !READ_ONCE(worker.failures); waits++)
+		msleep(50);
+	kthread_stop(thread);
+	KUNIT_EXPECT_GT(test, worker.failures, 0);
+	kunit_info(test, "%u operations, %u failed", worker.operations,
+		   worker.failures);
+
+	kunit_warning_suppress(test) {
+		if (!t->fake->registered)
+			gone_forget_endpoints(t);
+		t->fake->async = false;
+		test_stop(t);
+	}
+}
+
+#ifdef CONFIG_PM_SLEEP
+/* Everything is as it was after a suspend to RAM, which resets the device. */
+static void fake_gone_suspend(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+	u32 resets;
+
+	test_needs_unsafe(t, "spins for ever after it resumes");
+	test_set_endpoint(t, 1, 2);
+	test_start(t, NULL, 4);
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	KUNIT_ASSERT_EQ(test, test_map(t, domain, 0, 3, 0, TEST_RW), 0);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 1, domain), 0);
+	KUNIT_ASSERT_EQ(test, fake_group_type(&t->endpoints[2].fake,
+					      "identity"), 0);
+	KUNIT_ASSERT_EQ(test, iommu_device_claim_dma_owner(test_dev(t, 3), t),
+			0);
+	t->endpoints[3].claimed = true;
+
+	resets = t->fake->stats.resets;
+	KUNIT_ASSERT_EQ(test, virtio_device_freeze(&t->fake->vdev), 0);
+	/* While suspended nothing reaches the device, and nothing hangs. */
+	iommu_map(domain->domain, TEST_BASE + SZ_1M, 0, t->granule, TEST_RW,
+		  GFP_KERNEL);
+	iommu_unmap(domain->domain, TEST_BASE + SZ_1M, t->granule);
+	KUNIT_ASSERT_EQ(test, virtio_device_restore(&t->fake->vdev), 0);
+	KUNIT_EXPECT_GT(test, t->fake->stats.resets, resets);
+	test_expect_agree(t, "after resuming");
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 5, 1, 0, TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 0, 3), 3);
+	test_expect_agree(t, "after mapping");
+	KUNIT_EXPECT_GT(test, fake_event_buffers(t->fake), 0);
+}
+#endif
+
+static struct kunit_case fake_gone_cases[] = {
+	KUNIT_CASE(fake_gone_idle),
+	KUNIT_CASE(fake_gone_by_surprise),
+	KUNIT_CASE(fake_gone_domains),
+	KUNIT_CASE_PARAM(fake_gone_meanwhile, gone_gen_params),
+#ifdef CONFIG_PM_SLEEP
+	KUNIT_CASE(fake_gone_suspend),
+#endif
+	{}
+};
+
+static struct kunit_suite fake_gone_suite = {
+	.name = "viommu_fake_gone",
+	.init = fake_test_init,
+	.exit = fake_test_exit,
+	.test_cases = fake_gone_cases,
+};
+
+kunit_test_suite(fake_gone_suite);

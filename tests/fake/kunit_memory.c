@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Failing memory: each operation is repeated with its first, second, third, ...
+ * allocation failing, until it gets through. Whatever fails leaves all as it was.
+ */
+#include <linux/debugfs.h>
+#include <linux/fault-inject.h>
+#include <linux/scatterlist.h>
+
+#include "tests.h"
+
+#if defined(CONFIG_FAILSLAB) && defined(CONFIG_FAULT_INJECTION_DEBUG_FS)
+
+/* More allocations than any operation has */
+#define MEMORY_MAX_NTH	1000
+
+/* The variable behind a file of failslab in debugfs. */
+static void *memory_setting(const char *name)
+{
+	struct dentry *dir, *file = NULL;
+	void *setting = NULL;
+
+	dir = debugfs_lookup("failslab", NULL);
+	if (dir)
+		file = debugfs_lookup(name, dir);
+	if (file)
+		setting = d_inode(file)->i_private;
+	dput(file);
+	dput(dir);
+	return setting;
+}
+
+static unsigned long memory_verbose;
+
+/* Allocations that may sleep are to fail as well, and without a backtrace. */
+static int memory_init(struct kunit *test)
+{
+	bool *ignore = memory_setting("ignore-gfp-wait");
+	unsigned long *verbose = memory_setting("verbose");
+
+	if (!ignore || !verbose)
+		kunit_skip(test, "there is no failslab in debugfs");
+	*ignore = false;
+	memory_verbose = *verbose;
+	*verbose = 0;
+	return fake_test_init(test);
+}
+
+static void memory_exit(struct kunit *test)
+{
+	bool *ignore = memory_setting("ignore-gfp-wait");
+	unsigned long *verbose = memory_setting("verbose");
+
+	if (!ignore || !verbose)
+		return;
+	*ignore = true;
+	*verbose = memory_verbose;
+	fake_test_exit(test);
+}
+
+enum memory_operation {
+	MEMORY_ALLOC,
+	MEMORY_MAP,
+	MEMORY_MAP_SG,
+	MEMORY_ATTACH,
+	MEMORY_REPLACE,
+	MEMORY_DETACH,
+	MEMORY_UNMAP,
+	MEMORY_CLAIM,
+	MEMORY_TYPE,
+	MEMORY_PLUG,
+};
+
+struct memory_case {
+	const char *name;
+	enum memory_operation operation;
+};
+
+static const struct memory_case memory_cases[] = {
+	{ "alloc", MEMORY_ALLOC },
+	{ "map", MEMORY_MAP },
+	{ "map_sg", MEMORY_MAP_SG },
+	{ "attach", MEMORY_ATTACH },
+	{ "replace", MEMORY_REPLACE },
+	{ "unmap", MEMORY_UNMAP },
+	{ "detach", MEMORY_DETACH },
+	{ "claim", MEMORY_CLAIM },
+	{ "type", MEMORY_TYPE },
+	{ "plug", MEMORY_PLUG },
+};
+
+KUNIT_ARRAY_PARAM_DESC(memory, memory_cases, name);
+
+struct memory_run {
+	struct fake_test *t;
+	struct test_domain *attached;
+	struct test_domain *other;
+	struct scatterlist sg[4];
+	bool second;		/* of two states that an operation switches */
+};
+
+/* Prepares an operation, without failures. */
+static void memory_prepare(struct memory_run *run, enum memory_operation operation)
+{
+	struct fake_test *t = run->t;
+
+	switch (operation) {
+	case MEMORY_ATTACH:
+		if (t->endpoints[1].domain)
+			test_detach(t, 1);
+		break;
+	case MEMORY_DETACH:
+		if (!t->endpoints[1].domain)
+			KUNIT_ASSERT_EQ(t->test,
+					test_attach(t, 1, run->other), 0);
+		break;
+	case MEMORY_UNMAP:
+		KUNIT_ASSERT_EQ(t->test, test_map(t, run->attached, 40, 2, 0,
+						  TEST_RW), 0);
+		break;
+	case MEMORY_PLUG:
+		test_unplug(t, 2);
+		break;
+	default:
+		break;
+	}
+}
+
+/*
+ * Runs an operation. Returns 0 if it works. What cannot fail for its caller, like
+ * detaching, works always.
+ */
+static int memory_operate(struct memory_run *run, enum memory_operation operation)
+{
+	struct fake_test *t = run->t;
+	struct iommu_domain *domain;
+	struct test_domain *next;
+	struct device *dev;
+
+	switch (operation) {
+	case MEMORY_ALLOC:
+		domain = iommu_paging_domain_alloc(test_dev(t, 0));
+		if (IS_ERR(domain))
+			return PTR_ERR(domain);
+		iommu_domain_free(domain);
+		return 0;
+	case MEMORY_MAP:
+		return test_map(t, run->attached, 20, 3, 0, TEST_RW);
+	case MEMORY_MAP_SG:
+		return test_map_sg(t, run->attached, 24, run->sg,
+				   ARRAY_SIZE(run->sg), TEST_RW);
+	case MEMORY_ATTACH:
+		return test_attach(t, 1, run->other);
+	case MEMORY_REPLACE:
+		next = t->endpoints[0].domain == run->attached ?
+			run->other : run->attached;
+		return test_replace(t, 0, next);
+	case MEMORY_UNMAP:
+		return test_unmap(t, run->attached, 40, 2) == 2 ? 0 : -ENOMEM;
+	case MEMORY_DETACH:
+		test_detach(t, 1);
+		return 0;
+	case MEMORY_CLAIM:
+		dev = test_dev(t, 3);
+		if (iommu_device_claim_dma_owner(dev, run))
+			return -ENOMEM;
+		iommu_device_release_dma_owner(dev);
+		return 0;
+	case MEMORY_TYPE:
+		return fake_group_type(&t->endpoints[3].fake,
+				       run->second ? "DMA" : "identity");
+	case MEMORY_PLUG:
+		if (fake_plug(t->fake, &t->endpoints[2].fake))
+			return -ENOMEM;
+		if (!fake_endpoint_translated(&t->endpoints[2].fake))
+			return -ENODEV;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static void memory_start(struct memory_run *run)
+{
+	struct fake_test *t = run->t;
+	void *pages;
+	unsigned int i;
+
+	/* All endpoints in the same state, so that one may take another's part */
+	test_start(t, NULL, 4);
+	run->attached = test_alloc(t, 0);
+	run->other = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(t->test, run->attached);
+	KUNIT_ASSERT_NOT_NULL(t->test, run->other);
+	KUNIT_ASSERT_EQ(t->test, test_attach(t, 0, run->attached), 0);
+	for (i = 0; i < 4; i++) {
+		KUNIT_ASSERT_EQ(t->test, test_map(t, run->attached, 3 * i, 1, 0,
+						  TEST_RW), 0);
+		KUNIT_ASSERT_EQ(t->test, test_map(t, run->other, 2 * i, 1, 0,
+						  TEST_RW), 0);
+	}
+	pages = kunit_kmalloc(t->test, 10 * PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(t->test, pages);
+	sg_init_table(run->sg, ARRAY_SIZE(run->sg));
+	for (i = 0; i < ARRAY_SIZE(run->sg); i++)
+		sg_set_buf(&run->sg[i], PTR_ALIGN(pages, PAGE_SIZE) +
+					2 * i * PAGE_SIZE, PAGE_SIZE);
+}
+
+static void fake_memory(struct kunit *test)
+{
+	const struct memory_case *param = test->param_value;
+	struct memory_run run = { .t = test->priv };
+	struct fake_test *t = test->priv;
+	unsigned int nth, failed = 0;
+	bool injected = true;
+	int ret;
+
+	memory_start(&run);
+	for (nth = 1; nth < MEMORY_MAX_NTH && injected; nth++) {
+		memory_prepare(&run, param->operation);
+		kunit_warning_suppress(test) {
+			current->fail_nth = nth;
+			ret = memory_operate(&run, param->operation);
+			injected = !current->fail_nth;
+			current->fail_nth = 0;
+		}
+		failed += injected;
+		if (!injected)
+			KUNIT_EXPECT_EQ(test, ret, 0);
+		if (!test_agree(t)) {
+			KUNIT_FAIL(test, "allocation %u failed: %s", nth,
+				   t->difference);
+			break;
+		}
+		test_expect_no_violation(t);
+		if (ret)
+			continue;
+		/* It worked all the same. Once more, from the same state. */
+		if (param->operation == MEMORY_MAP)
+			test_unmap(t, run.attached, 20, 3);
+		if (param->operation == MEMORY_MAP_SG)
+			test_unmap(t, run.attached, 24, ARRAY_SIZE(run.sg));
+		run.second = !run.second;
+	}
+	KUNIT_EXPECT_LT(test, nth, MEMORY_MAX_NTH);
+	kunit_info(test, "%u allocations were made to fail", failed);
+}
+
+/* The driver's probe, and all that its device needs. */
+static void fake_memory_probe(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	unsigned int nth, failed = 0;
+	bool bound, injected = true;
+
+	for (nth = 1; nth < MEMORY_MAX_NTH && injected; nth++) {
+		test_create(t, &fake_default_config);
+		kunit_warning_suppress(test) {
+			int ret;
+
+			current->fail_nth = nth;
+			ret = fake_register(t->fake);
+			injected = !current->fail_nth;
+			current->fail_nth = 0;
+			bound = !ret && fake_bound(t->fake);
+		}
+		failed += injected;
+		if (!injected)
+			KUNIT_EXPECT_TRUE(test, bound);
+		if (bound && test_plug(t, 0))
+			test_expect_agree(t, "after plugging in");
+		test_stop(t);
+	}
+	KUNIT_EXPECT_LT(test, nth, MEMORY_MAX_NTH);
+	kunit_info(test, "%u allocations were made to fail", failed);
+}
+
+static struct kunit_case fake_memory_cases[] = {
+	KUNIT_CASE_PARAM(fake_memory, memory_gen_params),
+	KUNIT_CASE(fake_memory_probe),
+	{}
+};
+
+static struct kunit_suite fake_memory_suite = {
+	.name = "viommu_fake_memory",
+	.init = memory_init,
+	.exit = memory_exit,
+	.test_cases = fake_memory_cases,
+};
+
+kunit_test_suite(fake_memory_suite);
+
+#endif

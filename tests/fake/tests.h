@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the KUnit suites share: a device with endpoints, paging domains of which
+ * the test knows what should be mapped, and the comparison of this, of what the
+ * driver says and of the device's model.
+ */
+#ifndef _VIRTIO_IOMMU_FAKE_TESTS_H
+#define _VIRTIO_IOMMU_FAKE_TESTS_H
+
+#include <kunit/test.h>
+#include <linux/iommu.h>
+#include <linux/prandom.h>
+
+#include "fake.h"
+
+#define TEST_MAX_ENDPOINTS	8
+#define TEST_MAX_DOMAINS	8
+#define TEST_SLOTS		512
+#define TEST_BASE		0x40000000ULL
+#define TEST_PHYS		0x100000000ULL
+#define TEST_RW			(IOMMU_READ | IOMMU_WRITE)
+
+/* One granule of IO addresses. */
+struct test_slot {
+	unsigned int chunk;	/* of the same iommu_map(); 0: not mapped */
+	int prot;
+	u64 phys;
+};
+
+struct test_domain {
+	struct iommu_domain *domain;
+	u64 base;		/* IO address of the first slot */
+	struct test_slot slots[TEST_SLOTS];
+	struct model_domain *model;	/* while comparing */
+};
+
+struct test_endpoint {
+	struct fake_endpoint fake;
+	struct test_domain *domain;	/* NULL: the default domain */
+	bool claimed;			/* by iommu_device_claim_dma_owner() */
+	bool uses_dma_api;
+	struct iommu_attach_handle handle;	/* used by test_replace() */
+};
+
+struct fake_test {
+	struct kunit *test;
+	struct fake_viommu *fake;
+	struct fake_config config;
+	struct test_endpoint endpoints[TEST_MAX_ENDPOINTS];
+	struct test_domain *domains[TEST_MAX_DOMAINS];
+	u64 granule;
+	unsigned int last_chunk;
+	u64 log_seq;
+	struct test_slot *scratch;
+	char difference[256];
+	bool violations_expected;
+	bool may_leak;
+};
+
+extern bool fake_unsafe;
+
+/* harness.c: setting up and tearing down */
+int fake_test_init(struct kunit *test);
+void fake_test_exit(struct kunit *test);
+void test_create(struct fake_test *t, const struct fake_config *config);
+bool test_register(struct fake_test *t);
+void test_start(struct fake_test *t, const struct fake_config *config,
+		unsigned int nr_endpoints);
+void test_stop(struct fake_test *t);
+void test_set_endpoint(struct fake_test *t, unsigned int index,
+		       unsigned int nr_ids);
+bool test_plug(struct fake_test *t, unsigned int index);
+void test_unplug(struct fake_test *t, unsigned int index);
+void test_needs_unsafe(struct fake_test *t, const char *why);
+void test_rule(struct fake_test *t, const struct fake_rule *rule);
+bool test_log_has(struct fake_test *t, const char *one, const char *two);
+void test_log_mark(struct fake_test *t);
+
+/* domains.c: the IOMMU API, with a record of what should be mapped */
+struct test_domain *test_alloc(struct fake_test *t, unsigned int endpoint);
+void test_free(struct fake_test *t, struct test_domain *domain);
+int test_attach(struct fake_test *t, unsigned int endpoint,
+		struct test_domain *domain);
+int test_replace(struct fake_test *t, unsigned int endpoint,
+		 struct test_domain *domain);
+void test_detach(struct fake_test *t, unsigned int endpoint);
+int test_map(struct fake_test *t, struct test_domain *domain, unsigned int slot,
+	     unsigned int nr, u64 phys, int prot);
+int test_map_sg(struct fake_test *t, struct test_domain *domain,
+		unsigned int slot, struct scatterlist *sg, unsigned int nents,
+		int prot);
+size_t test_unmap(struct fake_test *t, struct test_domain *domain,
+		  unsigned int slot, unsigned int nr);
+void test_forget(struct test_domain *domain, unsigned int slot,
+		 unsigned int nr);
+struct device *test_dev(struct fake_test *t, unsigned int endpoint);
+
+/* agree.c: do the test, the driver and the device agree? */
+bool test_agree(struct fake_test *t);
+void test_expect_agree(struct fake_test *t, const char *when);
+void test_expect_no_violation(struct fake_test *t);
+
+#endif
