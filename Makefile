@@ -34,7 +34,7 @@ help:
 #:   VARIANT=name       a variant, see tests/configs/: module, passthrough, plain, debug
 #: make test          the test suite; its last line counts what passed, failed and was skipped
 #:   T=name             only the tests whose name holds this
-#: make test-all      the long tests too: debug kernel, stress
+#: make test-all      the long tests too, and all tests on the debug kernel
 #: make lint          rustfmt, clippy, rustdoc, checkpatch, no unsafe in the driver, shellcheck, ruff
 #: make integrate KDIR=tree     put this project into a Linux 7.3 tree
 #: make unintegrate KDIR=tree   take it out again
