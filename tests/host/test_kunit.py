@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The driver's KUnit suites, run by a kernel that boots."""
+"""The KUnit suites of the driver and of the abstractions, run by a kernel that boots."""
 
 import re
 
@@ -7,12 +7,12 @@ import pytest
 from harness import tap
 
 # No suite, no test: an empty run must not pass. These are the subjects that have to be there.
-SUBJECTS = ("request", "property", "event", "regions", "mappings")
+SUBJECTS = ("request", "property", "event", "regions", "mappings", "rust_iommu_driver")
 
 
 @pytest.fixture(scope="module")
 def report(guests):
-    guest = guests.start(command_line="kunit.enable=1 kunit.autorun=1 kunit.filter_glob=viommu*")
+    guest = guests.start(command_line="kunit.enable=1 kunit.autorun=1 kunit.filter_glob=*iommu*")
     guest.wait_ready(timeout=90)
     if guest.flavour.module:
         guest.load_driver()
