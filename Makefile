@@ -19,7 +19,7 @@ MAKEOVERRIDES :=
 export ARCH KDIR VARIANT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel run test test-all test-kernels lint series integrate unintegrate clean
+.PHONY: help setup kernel run test test-all test-kernels bench lint series integrate unintegrate clean
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ help:
 #: make test          the test suite; its last line counts what passed, failed and was skipped
 #:   T=name             only the tests whose name holds this
 #: make test-all      the long tests too, and all tests on the debug kernel
+#: make bench         requests, notifications, instructions, throughput: this driver and the C driver
+#:   W=name             only the workloads whose name holds this
+#:   CHECK=1            only compare with the committed figures; fails if one is worse
 #: make lint          rustfmt, clippy, rustdoc, checkpatch, no unsafe in the driver, shellcheck, ruff
 #: make integrate KDIR=tree     put this project into a Linux 7.3 tree
 #: make unintegrate KDIR=tree   take it out again
@@ -44,9 +47,12 @@ help:
 #: KDIR=tree makes every target use that kernel tree instead of the fetched one; it gets integrated.
 #: ARCH=arm64 builds and boots for that architecture.
 
+# On a command line of `make bench`, setup looks for what draws its plots, too.
+bench: SETUP := --bench
+
 setup:
 	@command -v python3 >/dev/null || { echo 'python3 is missing: apt-get install python3' >&2; exit 1; }
-	tools/setup
+	tools/setup $(SETUP)
 
 kernel: setup
 	tools/build --arch '$(ARCH)' --variant '$(VARIANT)'
@@ -67,6 +73,9 @@ test: test-kernels
 
 test-all: test-kernels
 	$(PYTHON) -m pytest tests/host --all $(if $(T),-k '$(T)')
+
+bench: setup
+	$(PYTHON) tools/bench $(if $(W),--only '$(W)') $(if $(CHECK),--check)
 
 lint: setup
 	tools/lint

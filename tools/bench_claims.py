@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What Documentation/performance/ claims: each with the command that measures it, the figure, and why it is so.
+
+The page is made from the rows of the same run, so a claim that does not hold says so.
+"""
+
+import textwrap
+from dataclasses import dataclass
+
+RING = 256
+# The driver uses two descriptors for each request, and no indirect ones.
+RING_FULL = RING // 2
+MILLION = 1000000
+
+
+@dataclass(frozen=True)
+class Claim:
+    title: str
+    # What `make bench W=` runs for it
+    workload: str
+    # Rows by name to (whether it holds, the figure in words)
+    figure: object
+    why: str
+    # Printed if it does not hold
+    shortfall: str = ""
+
+
+def _ratio(row, kind="instructions"):
+    return row.values["rust"][kind] / row.values["c"][kind]
+
+
+def _instructions(row):
+    c, rust = (row.values[driver]["instructions"] for driver in ("c", "rust"))
+    return f"{rust:.0f} instructions, C {c:.0f}, which is {rust / c:.2f} times as many"
+
+
+def _get(row, driver, kind):
+    return row.values[driver].get(kind, 0)
+
+
+def identity(rows):
+    row = rows["dma-identity-1"]
+    sent = sum(value for kind, value in row.values["rust"].items() if kind != "instructions")
+    same = _get(row, "rust", "instructions") == _get(row, "c", "instructions")
+    return sent == 0 and same, f"{sent:.0f} requests and notifications; {_instructions(row)}"
+
+
+def one_page(rows):
+    strict, lazy = rows["dma-strict-1"], rows["dma-lazy-1"]
+    return (
+        _ratio(strict) <= 0.7 and _ratio(lazy) <= 0.7,
+        f"strict: {_instructions(strict)}; lazy: {_instructions(lazy)}",
+    )
+
+
+def notifications(rows):
+    names = ("dma-strict-1", "dma-strict-100", "sg-strict-64")
+    one, hundred, scattered = (_get(rows[name], "rust", "notifications") for name in names)
+    lazy = _get(rows["dma-lazy-1"], "rust", "notifications")
+    text = f"a map and its unmap, strict: {one:g} with 1 page, {hundred:g} with 100 pages, {scattered:g} with 64 "
+    text += f"scattered pages; lazy: {lazy:.3f} with 1 page"
+    return max(one, hundred, scattered) <= 2 and lazy < 1.01, text
+
+
+def any_alignment(what, kind):
+    def figure(rows):
+        row = rows[f"type1-1G-8K-at-4K-{what}"]
+        ours, theirs = (_get(row, driver, kind) for driver in ("rust", "c"))
+        text = f"1 GiB less 8 KiB from an address that is 4 KiB past a multiple of 1 GiB: {ours:g} {kind.upper()}"
+        return ours == 1, f"{text}, C {theirs:g}"
+
+    return figure
+
+
+def reattach(rows):
+    row = rows[f"reattach-{MILLION}"]
+    ours, theirs = (_get(row, driver, "notifications") for driver in ("rust", "c"))
+    limit = MILLION / RING_FULL + 2
+    return ours <= limit, f"1,000,000 mappings: {ours:,.0f} notifications, C {theirs:,.0f}"
+
+
+def memory(rows):
+    row = rows[f"tree-{MILLION}-insert"]
+    ours, theirs = (_get(row, driver, "bytes") for driver in ("rust", "c"))
+    return ours <= theirs * 1.01, f"{ours:.1f} bytes for each of a million mappings, C {theirs:.1f}"
+
+
+def lookup(rows):
+    found = {mappings: rows[f"tree-{mappings}-lookup"] for mappings in (1, 1000, MILLION)}
+    text = "; ".join(f"{mappings:,} mappings: {_instructions(row)}" for mappings, row in found.items())
+    return all(_ratio(row) <= 1 for row in found.values()), text
+
+
+def threads(rows):
+    row = rows["threads-strict-4"]
+    found = row.values["rust"]
+    each = found["notifications"]
+    text = f"{found['ratio']:.2f} times the throughput of C ({found['low']:.2f} to {found['high']:.2f} in "
+    text += f"{found['rounds']} rounds), {each:.2f} notifications for a map and its unmap, C "
+    return found["ratio"] >= 2 and each < 1, text + f"{row.values['c']['notifications']:.2f}"
+
+
+def boot(rows):
+    row = rows["boot-64-endpoints"]
+    ours, theirs = (_get(row, driver, "notifications") for driver in ("rust", "c"))
+    sent = {driver: sum(_get(row, driver, kind) for kind in ("attach", "probe")) for driver in row.values}
+    text = f"{sent['rust']:g} requests with {ours:g} notifications, C {sent['c']:g} with {theirs:g}"
+    return sent["rust"] <= sent["c"] and ours <= theirs, text
+
+
+CLAIMS = (
+    Claim(
+        "An endpoint in an identity domain pays nothing",
+        "dma-identity",
+        identity,
+        "Where the device offers VIRTIO_IOMMU_F_BYPASS_CONFIG, an identity domain is a bypass domain: one ATTACH, "
+        "and the driver is not in the path of the DMA API any more. Nothing of it is called, so the instructions are "
+        "those of the DMA API, whichever the driver.",
+    ),
+    Claim(
+        "One notification for a map, one for a strict unmap, one for a flush",
+        "dma-",
+        notifications,
+        "map_pages() and unmap_pages() only *stage* requests. The core calls iotlb_sync_map() once for a map, however "
+        "many segments a scatterlist has, and iotlb_sync() once for an unmap; these publish what is staged, with a "
+        "single notification. With lazy invalidation, an unmap is published with the next map, or by the flush, which "
+        f"the core does for 256 unmaps at a time. A request takes two of the ring's descriptors, {RING} here, so "
+        f"beyond {RING_FULL} segments there is one more notification for each {RING_FULL}.",
+    ),
+    Claim(
+        "A page mapped and unmapped takes at most 0.7 of the C driver's instructions",
+        "dma-",
+        one_page,
+        "Both drivers do the same in the core: allocate an IO address, walk its layers, add to the virtqueue. For each "
+        "request, C allocates and clears the request, allocates an indirect descriptor table, and frees both; for each "
+        "mapping it allocates and frees a node. Here the request slots are allocated once and an unused node stays "
+        "with its domain, so the path of a mapping allocates nothing.",
+        "The figure includes what the core, the IO address allocator and the virtqueue take, which is the same for "
+        "both drivers and cannot be saved here.",
+    ),
+    Claim(
+        "A contiguous range of any alignment is mapped with one MAP",
+        "space",
+        any_alignment("map", "map"),
+        "The core splits a range at the page sizes that a driver declares. C declares every power of two from 4 KiB "
+        "up, so an unaligned range takes a request for each size on the way up and down. This driver declares the "
+        "granule alone, and takes any number of granules in one call (map_pages() with a count), as virtio-iommu has "
+        "no page sizes: a MAP takes any range. It costs no correctness. The device must not split a mapping on "
+        "UNMAP, and a caller of the IOMMU API may not unmap a part of what it has mapped in one go either, unless it "
+        "relied on the sizes: VFIO type 1 version 2 and iommufd unmap whole areas, and the DMA API whole "
+        "allocations. An UNMAP that would split one is refused by the driver as it is by C.",
+    ),
+    Claim(
+        "A range of any alignment is unmapped with one UNMAP",
+        "space",
+        any_alignment("unmap", "unmap"),
+        "For the same reason, and because neighbouring UNMAPs that are staged become one: VFIO unmaps scattered memory "
+        "page by page and syncs at the end. An UNMAP may cover many mappings.",
+    ),
+    Claim(
+        f"Attaching a domain with N mappings takes N / {RING_FULL} notifications",
+        "reattach",
+        reattach,
+        "The device drops the mappings of a domain with its last endpoint, so they have to be sent again. C sends each "
+        "on its own, under a spinlock with interrupts off, and waits for it. Here they are staged until the ring is "
+        "full, and published together. No lock is held while the driver waits. "
+        f"A ring of {RING} descriptors takes {RING_FULL} requests.",
+    ),
+    Claim(
+        "Four threads have at least twice the throughput, with less than a notification each",
+        "threads-strict",
+        threads,
+        "A CPU that waits for the device holds no lock and has not turned interrupts off. The others stage meanwhile, "
+        "and what has piled up while one of them is in the device goes out with the next notification. C holds the "
+        "lock of the queue, with interrupts off, until all requests are answered.",
+        "It depends on how the host schedules the virtual CPUs: this is four of them on the host's processors, under "
+        "emulation, where the device works inside the write that notifies it.",
+    ),
+    Claim(
+        "A mapping takes no more memory than with the C driver",
+        "tree",
+        memory,
+        "A node of the red-black tree has three links, the range, the physical address and the flags: 64 bytes, which "
+        "is a size of the allocator. C's node of an interval tree is of the same size.",
+    ),
+    Claim(
+        "A lookup takes no more instructions than with the C driver",
+        "tree",
+        lookup,
+        "The mappings do not overlap, so a plain red-black tree finds the one that holds an address in one descent; an "
+        "interval tree keeps the largest end below each node, and looks at it on the way.",
+        "The kernel's generic red-black tree for Rust compares twice at each node, once for less and once for greater.",
+    ),
+    Claim(
+        "Endpoints that are present at boot take no more requests",
+        "boot",
+        boot,
+        "An endpoint takes a PROBE and an ATTACH. Each is waited for: the core attaches one endpoint after the other.",
+    ),
+)
+
+
+def _wrap(text):
+    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False)
+
+
+def _heading(text, line):
+    return f"{text}\n{line * len(text)}\n"
+
+
+def _claim(claim, rows):
+    holds, figure = claim.figure(rows)
+    verdict = "" if holds else "**Not reached.** "
+    paragraphs = [
+        _heading(claim.title, "-"),
+        f"::\n\n   make bench W={claim.workload}\n",
+        _wrap(f"{verdict}Measured: {figure}.") + "\n",
+        _wrap(claim.why) + "\n",
+    ]
+    if not holds and claim.shortfall:
+        paragraphs.append(_wrap(claim.shortfall) + "\n")
+    return "\n".join(paragraphs)
+
+
+INTRODUCTION = """\
+.. SPDX-License-Identifier: GPL-2.0
+
+===========
+Performance
+===========
+
+.. This page is written by `make bench`; its text is in tools/bench_claims.py.
+
+What a guest pays for a virtual IOMMU is round trips to the device first, instructions
+second, and contention for locks third. This page has all three, for this driver and
+for the C driver ``virtio-iommu``, on the same kernel, in the same run::
+
+   make bench                the table, the plots, and this page
+   make bench W=name         only the workloads whose name holds this
+   make bench CHECK=1        compare the deterministic figures with those of this page
+
+How it is measured
+==================
+
+The guests are QEMU's, emulated. They have one kernel with both drivers as modules, and
+load one of them.
+
+*Requests and notifications* are what QEMU's device has seen: its trace has each
+request, and each notification of its queue. The guest marks the beginning and the
+end of a measurement with a write to the configuration space of the host bridge, which
+shows in the same trace. It is the same method for both drivers.
+
+*Instructions* are those that the guest executes, in the kernel and, where a program
+calls it, in the program, with everything that the call does. With QEMU's
+``-icount shift=0,sleep=off`` each takes a nanosecond of the guest's time, so a
+difference of the time stamp counter is a number of instructions. It is the same in
+each run. It is not time: an instruction that misses a cache counts as much as
+one that does not, and the device's work not at all. The device of this QEMU works
+inside the write that notifies it, so nobody waits, either.
+
+*Throughput* depends on the host, and on emulation: virtual CPUs are threads of
+a host with fewer processors than that. Guests with the two drivers run in turns, and the
+figure is the median of the ratios of each turn, with the lowest and the highest. No
+absolute time is claimed, and ``CHECK=1`` does not look at it.
+
+"""
+
+
+def page(rows, made_with, plots, tables, legend):
+    """The text of index.rst."""
+    by_name = {row.name: row for row in rows}
+    versions = ", ".join(f"{name} {version}" for name, version in made_with.items())
+    parts = [INTRODUCTION]
+    parts.append(_wrap(f"This page was measured with {versions}.") + "\n\n")
+    parts.append(_heading("Claims", "=") + "\n")
+    parts += [f"{_claim(claim, by_name)}\n" for claim in CLAIMS]
+    parts.append(_heading("Plots", "=") + "\n")
+    for plot in plots:
+        parts.append(f".. figure:: {plot.name}.svg\n   :alt: {plot.title}\n\n   {plot.title}\n\n")
+    parts.append(_heading("All figures", "=") + "\n")
+    parts.append(f"{_wrap(legend[0].upper() + legend[1:])}. ``Rust/C`` compares instructions.\n\n{tables}")
+    return "".join(parts)

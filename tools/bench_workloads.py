@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The workloads of `make bench`: which guests to boot, and how their measurements become rows of the table."""
+
+import statistics
+from dataclasses import dataclass, field
+
+from bench_guest import DRIVERS, REQUESTS, Run
+from qemu import disk_image, edu, nvme, virtio_blk
+
+ENDPOINTS = 64
+# What the chipset has anyway, and the edu device that is always there
+OWN_ENDPOINTS = 5
+
+MODES = {"strict": "iommu.strict=1", "lazy": "iommu.strict=0", "identity": "iommu.passthrough=1"}
+
+
+@dataclass
+class Row:
+    """A line of the table. `values` has for each driver what one operation takes, by kind.
+
+    Kinds: those of requests; notifications; instructions; bytes; and for what depends on the host, `ratio`: the
+    throughput with the Rust driver over that with the C driver, with `low`, `high` and `rounds`.
+    """
+
+    name: str
+    section: str
+    values: dict = field(default_factory=dict)
+    deterministic: bool = True
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Rows that come from one guest for each driver, or from several in turns (`rounds`)."""
+
+    section: str
+    run: Run
+    # (driver to measurements), or a list of these for each of several rounds, to rows
+    rows: object
+    rounds: int = 0
+
+    @property
+    def deterministic(self):
+        return not self.rounds
+
+
+def counts(measurement, operations):
+    """What one of some operations took, as the IOMMU device saw it."""
+    values = {kind: measurement.events[kind] / operations for kind in REQUESTS if measurement.events[kind]}
+    return values | {"notifications": measurement.notifications / operations}
+
+
+# --- DMA API ----------------------------------------------------------------------------------------------
+
+DMA = "DMA API, one thread, for each map and unmap"
+PAGES = (1, 3, 64, 100, 256)
+SEGMENTS = (3, 64, 256)
+# Name to: how dma_map_benchmark maps, and how many pages
+BENCHMARKS = {"1": ("single", 1), "16": ("single", 16), "256": ("single", 256), "sg-16": ("sg", 16)}
+
+
+def dma_workload(mode):
+    costs = [(f"dma-{mode}-{n}", f"dma {n}") for n in PAGES]
+    costs += [(f"sg-{mode}-{n}", f"sg {n}") for n in SEGMENTS]
+    benchmarks = {} if mode == "identity" else {f"benchmark-{mode}-{name}": how for name, how in BENCHMARKS.items()}
+    steps = ["load", "insmod /lib/iommu_cost.ko", *(f"cost {name} {what}" for name, what in costs)]
+    steps += ["rmmod iommu_cost", "bind dma_map_benchmark"]
+    steps += [f"dma_map {name} {how} {pages} 1 1" for name, (how, pages) in benchmarks.items()]
+
+    def rows(found):
+        for name, _ in costs:
+            row = Row(name, DMA)
+            for driver, measurements in found.items():
+                one = measurements[name]
+                operations = one.fields["operations"]
+                cost = (one.fields["map"] + one.fields["unmap"]) / operations
+                row.values[driver] = counts(one, operations) | {"instructions": cost}
+            yield row
+        for name, (_, pages) in benchmarks.items():
+            # The benchmark does not tell how often it has gone round, but the device saw what it mapped.
+            row = Row(name, "The kernel's dma_map_benchmark, one thread, for each turn of its loop")
+            for driver, measurements in found.items():
+                one = measurements[name]
+                turns = one.mapped_bytes / (pages << 12)
+                row.values[driver] = counts(one, turns) | {"instructions": one.fields["window"] / turns}
+            yield row
+
+    return Workload(f"dma-{mode}", Run(f"dma-{mode}", "\n".join(steps), MODES[mode]), rows)
+
+
+# --- One guest, and what it printed is the row ------------------------------------------------------------
+
+
+def simple_rows(section, prefix=""):
+    def rows(found):
+        first = next(iter(found.values()))
+        for name in first:
+            if name.startswith(prefix):
+                row = Row(name, section)
+                for driver, measurements in found.items():
+                    one = measurements[name]
+                    row.values[driver] = counts(one, 1) | {"instructions": one.fields["total"]}
+                yield row
+
+    return rows
+
+
+SPACE = Workload(
+    "space",
+    Run(
+        "space",
+        "load\nbind vfio-pci\nspace type1 $edu\nspace iommufd $edu",
+        f"{MODES['strict']} hugepagesz=1G hugepages=1",
+        memory=4096,
+    ),
+    simple_rows("VFIO and iommufd, for each map or unmap of a range"),
+)
+
+REATTACH = Workload(
+    "reattach",
+    Run("reattach", "load\nbind vfio-pci\nreattach $edu", MODES["strict"]),
+    simple_rows("Attach an endpoint to a domain that has that many mappings"),
+)
+
+
+def tree_rows(found):
+    for mappings in (1, 1000, 1000000):
+        parts = ("insert", "lookup", "remove")
+        rows = {part: Row(f"tree-{mappings}-{part}", "A domain without endpoints, for each mapping") for part in parts}
+        for driver, measurements in found.items():
+            fields = measurements[f"tree-{mappings}"].fields
+            rows["insert"].values[driver] = {"instructions": fields["insert"] / mappings}
+            rows["lookup"].values[driver] = {"instructions": fields["lookup"] / fields["lookups"]}
+            rows["remove"].values[driver] = {"instructions": fields["remove"] / mappings}
+            if mappings == 1000000:
+                rows["insert"].values[driver]["bytes"] = fields["bytes"] / mappings
+        yield from rows.values()
+
+
+TREE = Workload(
+    "tree",
+    Run(
+        "tree",
+        "\n".join(["load", "insmod /lib/iommu_cost.ko", *(f"cost tree-{n} tree {n}" for n in (1, 1000, 1000000))]),
+        MODES["strict"],
+    ),
+    tree_rows,
+)
+
+
+def many_endpoints(_directory):
+    """Functions of edu devices, eight for each slot."""
+    devices = []
+    for i in range(ENDPOINTS - OWN_ENDPOINTS):
+        slot, function = 6 + i // 8, i % 8
+        devices.append(edu(addr=f"{slot:#x}.{function}", multifunction=True if function == 0 else None))
+    return devices
+
+
+def boot_workload(endpoints, devices):
+    run = Run(f"boot-{endpoints}", f"load boot-{endpoints}-endpoints", devices=devices)
+    return Workload(f"boot-{endpoints}", run, simple_rows("Load the driver, with that many endpoints present"))
+
+
+# --- What depends on the host -----------------------------------------------------------------------------
+
+
+def ratio(c, rust):
+    """From throughputs, round by round."""
+    ratios = [ours / theirs for ours, theirs in zip(rust, c, strict=True)]
+    return {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios), "rounds": len(ratios)}
+
+
+THREADS = (1, 2, 4, 8)
+
+
+def threads_workload(mode, how, pages):
+    section = f"threads-{mode}" if how == "single" else f"threads-{mode}-{how}"
+    names = {threads: f"{section}-{threads}" for threads in THREADS}
+    steps = ["load", "bind dma_map_benchmark"]
+    steps += [f"dma_map {name} {how} {pages} {threads} 1" for threads, name in names.items()]
+
+    def rows(rounds):
+        for name in names.values():
+            throughput = {}
+            row = Row(name, f"dma_map_benchmark, {how} {pages}, that many threads", deterministic=False)
+            for driver in DRIVERS:
+                found = [one[driver][name] for one in rounds]
+                turns = [one.mapped_bytes / (pages << 12) for one in found]
+                throughput[driver] = [n / one.fields["window"] for n, one in zip(turns, found, strict=True)]
+                notifications = sum(one.notifications for one in found) / sum(turns)
+                row.values[driver] = {"notifications": notifications}
+            row.values["rust"] |= ratio(throughput["c"], throughput["rust"])
+            yield row
+
+    run = Run(section, "\n".join(steps), MODES[mode], smp=4, icount=False)
+    return Workload(section, run, rows, rounds=5)
+
+
+DISKS = {"virtio-blk": "/dev/vda", "nvme": "/dev/nvme0n1"}
+# Name to: sequential or random, size of a block, blocks for each thread, threads
+ACCESSES = {"sequential": "sequential 131072 400 1", "random": "random 4096 500 4"}
+
+
+def disks(directory):
+    return [
+        virtio_blk(disk_image(directory / "virtio-blk.img", 64), addr=6),
+        nvme(disk_image(directory / "nvme.img", 64), addr=7),
+    ]
+
+
+def disk_workload(mode):
+    names = {
+        f"{disk}-{access}-{mode}": f"{path} {how}"
+        for disk, path in DISKS.items()
+        for access, how in ACCESSES.items()
+    }
+    steps = ["load", f"wait_for {' '.join(DISKS.values())}"]
+    steps += [f"disk {name} {what}" for name, what in names.items()]
+
+    def rows(rounds):
+        for name in names:
+            throughput = {}
+            row = Row(name, "Reads from disks, for each read", deterministic=False)
+            for driver in DRIVERS:
+                found = [one[driver][name] for one in rounds]
+                throughput[driver] = [one.fields["operations"] / one.fields["time"] for one in found]
+                row.values[driver] = counts(found[0], found[0].fields["operations"])
+            row.values["rust"] |= ratio(throughput["c"], throughput["rust"])
+            yield row
+
+    run = Run(f"disks-{mode}", "\n".join(steps), MODES[mode], smp=2, icount=False, devices=disks)
+    return Workload(f"disks-{mode}", run, rows, rounds=3)
+
+
+WORKLOADS = (
+    *(dma_workload(mode) for mode in MODES),
+    SPACE,
+    REATTACH,
+    TREE,
+    boot_workload(OWN_ENDPOINTS, None),
+    boot_workload(ENDPOINTS, many_endpoints),
+    *(threads_workload(mode, *how) for mode in ("strict", "lazy") for how in (("single", 1), ("sg", 16))),
+    *(disk_workload(mode) for mode in MODES),
+)
