@@ -86,13 +86,17 @@ class Run:
 
 
 class Files:
-    """The kernel and the programs for the guests, brought up to date, and kept as they are for all of a run."""
+    """The kernel and the programs for the guests, brought up to date, and kept as they are for all of a run.
 
-    def __init__(self, build=True):
+    Guests have their directories in `output`.
+    """
+
+    def __init__(self, build=True, kernels=BUILD, output=OUTPUT):
         if build:
             run(PROJECT / "tools/build", "--arch", "x86_64", "--variant", "module")
-        self.build = BUILD / "x86_64-module"
-        kernel = OUTPUT / "kernel"
+        self.build, self.output = kernels / "x86_64-module", output
+        OUTPUT.mkdir(parents=True, exist_ok=True)
+        kernel = output / "kernel"
         shutil.rmtree(kernel, ignore_errors=True)
         kernel.mkdir(parents=True)
         for path in (self.build / "bzImage", *self.build.glob("*.ko")):
@@ -142,7 +146,7 @@ class Files:
 
 def execute(files, what, driver, extra=()):
     """Boot a guest with a driver, let it do its steps; returns its measurements by name."""
-    directory = OUTPUT / f"{what.name}-{driver}"
+    directory = files.output / f"{what.name}-{driver}"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     command_line = f"quiet run=bench driver={DRIVERS[driver]} deferred_probe_timeout=60 {UNSAFE_INTERRUPTS}"

@@ -117,7 +117,7 @@ SPACE = Workload(
 
 REATTACH = Workload(
     "reattach",
-    Run("reattach", "load\nbind vfio-pci\nreattach $edu", MODES["strict"]),
+    Run("reattach", "load\nbind vfio-pci\nreattach $edu 1 1000 1000000", MODES["strict"]),
     simple_rows("Attach an endpoint to a domain that has that many mappings"),
 )
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * reattach BDF
+ * reattach BDF MAPPINGS...
  *
- * Attach a device to an address space that has 1, 1,000 and 1,000,000 mappings
- * already. The device behind the IOMMU dropped them when the device left.
+ * Attach a device to an address space that has so many mappings already, for
+ * each of these numbers. It must be 1, 1,000 or a multiple of it.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -88,7 +88,7 @@ static uint32_t make_domain(char *memory, unsigned int areas, size_t len)
 	return domain.out_hwpt_id;
 }
 
-static void measure(const char *name, uint32_t domain)
+static void measure(unsigned long mappings, uint32_t domain)
 {
 	struct vfio_device_attach_iommufd_pt attach = {
 		.argsz = sizeof(attach),
@@ -103,7 +103,7 @@ static void measure(const char *name, uint32_t domain)
 	after = counter();
 	mark_end();
 	check(ioctl(device, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach), "DETACH_IOMMUFD_PT");
-	printf("bench: reattach-%s total=%llu\n", name, (unsigned long long)(after - before));
+	printf("bench: reattach-%lu total=%llu\n", mappings, (unsigned long long)(after - before));
 }
 
 int main(int argc, char **argv)
@@ -111,16 +111,19 @@ int main(int argc, char **argv)
 	size_t page = getpagesize();
 	char *memory;
 
-	if (argc != 2) {
-		fprintf(stderr, "usage: reattach BDF\n");
+	if (argc < 3) {
+		fprintf(stderr, "usage: reattach BDF MAPPINGS...\n");
 		return 2;
 	}
 	assign(argv[1]);
 	memory = memory_scattered(AREA_PAGES * page);
 	if (!memory)
 		return 1;
-	measure("1", make_domain(memory, 1, page));
-	measure("1000", make_domain(memory, 1, AREA_PAGES * page));
-	measure("1000000", make_domain(memory, 1000, AREA_PAGES * page));
+	for (int i = 2; i < argc; i++) {
+		unsigned long mappings = strtoul(argv[i], NULL, 10);
+		unsigned long pages = mappings < AREA_PAGES ? mappings : AREA_PAGES;
+
+		measure(mappings, make_domain(memory, mappings / pages, pages * page));
+	}
 	return 0;
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * space type1|iommufd BDF
+ * space type1|iommufd BDF [RANGE...]
  *
  * Assign a device to this process, and measure what it costs to map and unmap
  * memory for it: ranges from a page to 1 GiB, contiguous and scattered, and
- * ranges of which neither address nor size is a multiple of a large page.
+ * ranges of which neither address nor size is a multiple of a large page. With
+ * names of ranges, measure these only.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -79,12 +80,21 @@ static int measure(const char *name, char *memory, size_t len, size_t offset)
 	return 0;
 }
 
+static bool is_wanted(const char *name, int argc, char **argv)
+{
+	for (int i = 3; i < argc; i++) {
+		if (!strcmp(name, argv[i]))
+			return true;
+	}
+	return argc == 3;
+}
+
 int main(int argc, char **argv)
 {
 	char *contiguous;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: space type1|iommufd BDF\n");
+	if (argc < 3) {
+		fprintf(stderr, "usage: space type1|iommufd BDF [RANGE...]\n");
 		return 2;
 	}
 	assigned.ops = strcmp(argv[1], "type1") ? &assigned_iommufd : &assigned_type1;
@@ -96,8 +106,11 @@ int main(int argc, char **argv)
 		return 1;
 	for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
 		size_t len = ranges[i].len;
-		char *memory = ranges[i].is_scattered ? memory_scattered(len) : contiguous;
+		char *memory;
 
+		if (!is_wanted(ranges[i].name, argc, argv))
+			continue;
+		memory = ranges[i].is_scattered ? memory_scattered(len) : contiguous;
 		if (!memory || measure(ranges[i].name, memory, len, ranges[i].offset))
 			return 1;
 	}
