@@ -18,6 +18,9 @@ PYTHON := $(shell python3 -c 'import pytest' 2>/dev/null && echo python3 || echo
 MAKEOVERRIDES :=
 export ARCH KDIR VARIANT
 
+# The architectures of the guests that setup prepares for
+GUESTS = $(ARCH)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup kernel run test test-all test-kernels bench lint series integrate unintegrate clean
 
@@ -28,6 +31,7 @@ help:
 #: make run           build the kernel and boot a guest with disks and an edu device behind the IOMMU
 #:   PASSTHROUGH=1      identity domains (iommu.passthrough=1)
 #:   SHELL=1            an interactive shell in the guest; Ctrl-A X ends it
+#:   ACPI=1             on arm64: UEFI firmware and ACPI instead of a devicetree
 #:   APPEND='...'       more words for the kernel command line
 #:   QEMU_ARGS='...'    more arguments for QEMU
 #: make kernel        build a kernel into build/$ARCH/
@@ -52,27 +56,34 @@ bench: SETUP := --bench
 
 setup:
 	@command -v python3 >/dev/null || { echo 'python3 is missing: apt-get install python3' >&2; exit 1; }
-	tools/setup $(SETUP)
+	tools/setup $(SETUP) $(GUESTS)
 
 kernel: setup
 	tools/build --arch '$(ARCH)' --variant '$(VARIANT)'
 
 run: kernel
-	PASSTHROUGH='$(PASSTHROUGH)' GUEST_SHELL='$(GUEST_SHELL)' APPEND='$(APPEND)' QEMU_ARGS='$(QEMU_ARGS)' \
+	PASSTHROUGH='$(PASSTHROUGH)' GUEST_SHELL='$(GUEST_SHELL)' ACPI='$(ACPI)' APPEND='$(APPEND)' QEMU_ARGS='$(QEMU_ARGS)' \
 		tools/boot --arch '$(ARCH)' --variant '$(VARIANT)'
 
-TEST_KERNELS := module passthrough plain
-test-all: TEST_KERNELS += debug doctests
+# The architectures to test
+TESTED := $(ARCH)
+TEST_KERNELS.x86_64 := base module passthrough plain
+TEST_KERNELS.arm64 := base
+test-all: TEST_KERNELS.x86_64 += debug doctests
+test test-all: GUESTS := $(TESTED)
 
 # One kernel after the other: they start from the base kernel's objects.
 test-kernels: setup
-	for variant in '' $(TEST_KERNELS); do tools/build --arch '$(ARCH)' --variant "$$variant" || exit; done
+	set -e; $(foreach arch,$(TESTED),for variant in $(TEST_KERNELS.$(arch):base=''); do \
+		tools/build --arch $(arch) --variant "$$variant"; done;)
+
+PYTEST = $(PYTHON) -m pytest tests/host $(TESTED:%=--arch %) $(if $(T),-k '$(T)')
 
 test: test-kernels
-	$(PYTHON) -m pytest tests/host $(if $(T),-k '$(T)')
+	$(PYTEST)
 
 test-all: test-kernels
-	$(PYTHON) -m pytest tests/host --all $(if $(T),-k '$(T)')
+	$(PYTEST) --all
 
 bench: setup
 	$(PYTHON) tools/bench $(if $(W),--only '$(W)') $(if $(CHECK),--check)

@@ -16,6 +16,8 @@ BUILD = PROJECT / "build"
 
 KERNEL_SERIES = "7.3"
 LLVM = "-19"
+# The prefix of the GNU tools that make programs for guests of another architecture than the host's
+CROSS_COMPILE = {"arm64": "aarch64-linux-gnu-", "x86_64": "x86_64-linux-gnu-"}
 
 _DEFAULT_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "virtio-iommu-rust"
 CACHE = Path(os.environ.get("VIOMMU_CACHE") or _DEFAULT_CACHE)
@@ -165,6 +167,11 @@ def rust_library_source():
         CACHE / f"rust-src-{version}" / f"usr/src/rustc-{version}/library",
     ]
     return next((path for path in candidates if (path / "core/src/lib.rs").exists()), None)
+
+
+def busybox(arch):
+    """The static busybox of guests: the machine's own, or the one that tools/fetch has for another architecture."""
+    return Path("/bin/busybox") if arch == host_arch() else CACHE / f"busybox-{arch}/bin/busybox"
 
 
 def host_arch():

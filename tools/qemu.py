@@ -21,13 +21,15 @@ import subprocess
 import time
 from pathlib import Path
 
-from common import PROJECT, ToolError
+from common import PROJECT, ToolError, busybox, host_arch
 
 GUEST_FILES = PROJECT / "tests/guest"
 MACHINES = {
     "x86_64": ["qemu-system-x86_64", "-M", "q35", "-cpu", "max"],
-    "arm64": ["qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "max"],
+    "arm64": ["qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a72"],
 }
+# Without it an arm64 guest has a devicetree. With it there is ACPI, too; acpi=force tells the kernel to prefer that.
+UEFI = {"arm64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}
 CONSOLES = {"x86_64": "ttyS0", "arm64": "ttyAMA0"}
 
 
@@ -49,8 +51,11 @@ def device(model, **properties):
     return ["-device", ",".join(words)]
 
 
-def iommu(boot_bypass=None, **properties):
-    return device("virtio-iommu-pci", boot_bypass=boot_bypass, **properties)
+def iommu(boot_bypass=None, regions=(), **properties):
+    """`regions` are the reserved ones that it declares, as (first, last, type), on a machine without its own."""
+    declared = {"len_reserved_regions": len(regions)} if regions else {}
+    declared |= {f"reserved_regions[{i}]": f"{r[0]:#x}:{r[1]:#x}:{r[2]}" for i, r in enumerate(regions)}
+    return device("virtio-iommu-pci", boot_bypass=boot_bypass, **properties, **declared)
 
 
 def disk_image(path, mib=16):
@@ -117,7 +122,7 @@ class _Cpio:
         return self.data.getvalue()
 
 
-def initramfs(path, extra_files=None, busybox=Path("/bin/busybox")):
+def initramfs(path, extra_files=None, arch=None):
     """Write an initial RAM file system: busybox, the scripts of tests/guest, and more.
 
     `extra_files` maps a path in the guest, such as "bin/edu_dma", to a file or to bytes. All are executable.
@@ -126,7 +131,8 @@ def initramfs(path, extra_files=None, busybox=Path("/bin/busybox")):
     for directory in ("bin", "dev", "proc", "sys", "tmp"):
         archive.add(directory, stat.S_IFDIR | 0o755)
     archive.add("dev/console", stat.S_IFCHR | 0o600, device_number=(5, 1))
-    files = {"bin/busybox": busybox, "bin/sh": busybox}
+    shell = busybox(arch or host_arch())
+    files = {"bin/busybox": shell, "bin/sh": shell}
     files |= {f"bin/{script.name}": script for script in GUEST_FILES.iterdir() if script.is_file()}
     files["init"] = files.pop("bin/init")
     files |= extra_files or {}

@@ -3,7 +3,7 @@
 
 import pytest
 from harness import log
-from harness.machine import DEBUG, RELEASE, Machine
+from harness.machine import DEBUG, PLATFORMS, RELEASE, Flavour, Machine, runs_on
 
 
 class Guests:
@@ -46,29 +46,36 @@ def check_log(guest):
 def pytest_addoption(parser):
     text = "also the long tests (marked `long`), and all tests on the debug kernel"
     parser.addoption("--all", action="store_true", help=text)
+    text = "only the tests on guests of this architecture; may be repeated"
+    parser.addoption("--arch", action="append", choices=PLATFORMS, help=text)
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; runs with --all only")
 
 
-def is_on_debug_kernel(item):
-    """It takes ten times as long there."""
-    return getattr(item, "callspec", None) is not None and DEBUG in item.callspec.params.values()
+def flavours_of(item):
+    """The flavours that a test is parametrised with."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return [value for value in parameters if isinstance(value, Flavour)]
+
+
+def is_wanted(config, item):
+    flavours = flavours_of(item)
+    archs = config.getoption("--arch")
+    if archs and not {flavour.arch for flavour in flavours or [RELEASE]} <= set(archs):
+        return False
+    is_long = item.get_closest_marker("long") or any(flavour.long for flavour in flavours)
+    return config.getoption("--all") or not is_long
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--all"):
-        return
-    late = [item for item in items if item.get_closest_marker("long") or is_on_debug_kernel(item)]
-    config.hook.pytest_deselected(items=late)
-    items[:] = [item for item in items if item not in late]
+    config.hook.pytest_deselected(items=[item for item in items if not is_wanted(config, item)])
+    items[:] = [item for item in items if is_wanted(config, item)]
 
 
-@pytest.fixture(scope="module", params=[RELEASE, DEBUG], ids=lambda flavour: flavour.name)
-def flavour(request):
-    """The kernels that the tests run on."""
-    return request.param
+# Where a module does not say otherwise
+flavour = runs_on(RELEASE, DEBUG)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,12 @@ from harness.trace import Trace
 
 SELFTESTS = "/selftests/virtio_iommu"
 
+# The port that the agent listens on, as QEMU's devices, and what tells the agent; neither is on the PCI bus.
+PORTS = {
+    "x86_64": (("-device", "isa-serial,chardev=agent,index=1"), ""),
+    "arm64": (("-device", "virtio-serial-device", "-device", "virtserialport,chardev=agent"), "agent=virtio"),
+}
+
 
 @dataclass
 class Result:
@@ -30,17 +36,26 @@ class Result:
 class AgentGuest(Guest):
     """A guest with an agent in it. `patience` stretches each time-out, for slow kernels."""
 
-    def __init__(self, directory, kernel, initrd, *, patience=1, traced=(), extra=(), **options):
+    def __init__(
+        self, directory, kernel, initrd, *, cmdline="", arch="x86_64", patience=1, traced=(), extra=(), **options
+    ):
         self.patience = patience
         self._agent, self._received = None, b""
         # Whether a command would be run: not while it boots, nor after something went wrong
         self.answers = False
-        agent = [
-            *("-chardev", "socket,id=agent,path=agent,server=on,wait=on"),
-            *("-device", "isa-serial,chardev=agent,index=1"),
-        ]
-        events = [word for pattern in traced for word in ("-trace", pattern)]
-        super().__init__(directory, kernel, initrd, trace=None, extra=(*agent, *events, *extra), **options)
+        port, word = PORTS[arch]
+        agent = ["-chardev", "socket,id=agent,path=agent,server=on,wait=on", *port]
+        events = [argument for pattern in traced for argument in ("-trace", pattern)]
+        super().__init__(
+            directory,
+            kernel,
+            initrd,
+            cmdline=f"{cmdline} {word}",
+            arch=arch,
+            trace=None,
+            extra=(*agent, *events, *extra),
+            **options,
+        )
         self.trace = Trace(self.trace_log)
 
     def __enter__(self):

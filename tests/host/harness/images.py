@@ -8,7 +8,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from common import BUILD, PROJECT, kernel_tree
+from common import BUILD, CROSS_COMPILE, PROJECT, host_arch, kernel_tree
 from qemu import initramfs
 
 KERNELS = Path(os.environ.get("VIOMMU_KERNELS") or BUILD)
@@ -17,25 +17,26 @@ AGENT = PROJECT / "tests/host/agent"
 OUTPUT = BUILD / "selftests"
 
 
-def kernel(variant=""):
+def kernel(variant="", arch="x86_64"):
     """The image of a variant of the kernel."""
-    name = f"x86_64-{variant}" if variant else "x86_64"
-    image = KERNELS / name / "bzImage"
+    name = f"{arch}-{variant}" if variant else arch
+    image = KERNELS / name / {"x86_64": "bzImage", "arm64": "Image"}[arch]
     if not image.exists():
-        raise FileNotFoundError(f"there is no {image}: run `make kernel{f' VARIANT={variant}' if variant else ''}`")
+        words = f"ARCH={arch}{f' VARIANT={variant}' if variant else ''}"
+        raise FileNotFoundError(f"there is no {image}: run `make kernel {words}`")
     return image
 
 
-def setting(variant, symbol):
+def setting(symbol, variant, arch="x86_64"):
     """The value of a symbol in the configuration of a variant, or None if it is not set."""
-    config = (kernel(variant).parent / "config").read_text(encoding="utf-8")
+    config = (kernel(variant, arch).parent / "config").read_text(encoding="utf-8")
     found = re.search(rf"^{symbol}=(.*)$", config, re.M)
     return found.group(1) if found else None
 
 
-def modules(variant):
+def modules(variant, arch="x86_64"):
     """The modules of a variant, as files for an initial RAM file system."""
-    return {f"lib/{path.name}": path for path in kernel(variant).parent.glob("*.ko")}
+    return {f"lib/{path.name}": path for path in kernel(variant, arch).parent.glob("*.ko")}
 
 
 def _make(*words):
@@ -43,18 +44,20 @@ def _make(*words):
 
 
 @cache
-def selftests():
+def selftests(arch="x86_64"):
     """The guest selftests, built static, as files for an initial RAM file system."""
     tree = kernel_tree()
-    headers = OUTPUT / "headers"
+    headers = OUTPUT / arch / "headers"
     if not (headers / "usr/include/linux/iommufd.h").exists():
         headers.mkdir(parents=True, exist_ok=True)
-        _make("-C", tree, f"O={headers}", "headers")
-    programs = OUTPUT / "bin"
+        _make("-C", tree, f"O={headers}", f"ARCH={arch}", "headers")
+    programs = OUTPUT / arch / "bin"
     programs.mkdir(exist_ok=True)
+    cross = "" if arch == host_arch() else CROSS_COMPILE[arch]
     _make(
         *("-C", SELFTESTS, f"OUTPUT={programs}", f"KSELFTESTS={tree}/tools/testing/selftests"),
         *(f"KHDR_INCLUDES=-isystem {headers}/usr/include", "USERLDFLAGS=-static", "USERCFLAGS=-Werror"),
+        f"CROSS_COMPILE={cross}",
     )
     files = [*SELFTESTS.glob("*.sh"), *(path for path in programs.iterdir() if path.is_file())]
     helpers = tree / "tools/testing/selftests/kselftest/ktap_helpers.sh"
@@ -63,9 +66,9 @@ def selftests():
     }
 
 
-def ram_disk(path, extra_files=None):
+def ram_disk(path, extra_files=None, arch="x86_64"):
     """An initial RAM file system with the agent, the selftests and more."""
-    return initramfs(path, {"init": AGENT} | selftests() | (extra_files or {}))
+    return initramfs(path, {"init": AGENT} | selftests(arch) | (extra_files or {}), arch)
 
 
 def root_disk(directory, name, mib=32):

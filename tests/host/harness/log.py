@@ -9,6 +9,8 @@ _SPLAT = re.compile(
             r"\bBUG\b",
             r"\bWARNING: ",
             r"\bOops\b",
+            r"Internal error: ",
+            r"Unable to handle kernel",
             r"Kernel panic",
             r"general protection fault",
             r"KASAN",
@@ -31,7 +33,7 @@ _SPLAT = re.compile(
             r"DMA-API: .*(error|warning|exceed|not )",
             r"refcount_t: ",
             r"list_(add|del) corruption",
-            r"\bCall Trace:",
+            r"\bCall [Tt]race:",
         ]
     )
 )

@@ -2,9 +2,10 @@
 """The virtual machines of the tests: a virtio-iommu, and behind it a disk, an NVMe drive and an edu device."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 import qemu
 
 from harness import images
@@ -14,12 +15,42 @@ from harness.trace import IOMMU_EVENTS
 # Where the driver is a module: this project's, or for comparison the kernel's own, virtio-iommu
 DRIVER = os.environ.get("VIOMMU_DRIVER", "virtio_iommu")
 
+VIRTIO_ID_IOMMU = "0x0017"
+
 # This IOMMU does not remap interrupts; VFIO and iommufd want to be told that this is known.
 UNSAFE_INTERRUPTS = "vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1"
 
-# With five-level page tables, KASAN takes valid addresses for wild ones in an interrupt that hits the moment when
-# identify_cpu() of the kernel has cleared the boot CPU's features to find them out again.
-CPU = ("-cpu", "max,la57=off")
+
+@dataclass(frozen=True)
+class Platform:
+    """What the machines of an architecture have in common."""
+
+    # The type of a group when the command line says nothing
+    default_type: str
+    # The window for interrupts that the machine declares as a reserved region, with its type as sysfs shows it
+    msi_window: str
+    arguments: tuple = ()
+    # For ACPI where devicetree is the rule
+    acpi_words: str = ""
+    acpi_arguments: tuple = ()
+
+
+PLATFORMS = {
+    "x86_64": Platform(
+        default_type="DMA-FQ",
+        msi_window="0x00000000fee00000 0x00000000feefffff msi",
+        # With five-level page tables, KASAN takes valid addresses for wild ones in an interrupt that hits the moment
+        # when identify_cpu() of the kernel has cleared the boot CPU's features to find them out again.
+        arguments=("-cpu", "max,la57=off"),
+    ),
+    "arm64": Platform(
+        default_type="DMA",
+        # The doorbell of the ITS
+        msi_window="0x0000000008090000 0x000000000809ffff msi",
+        acpi_words="acpi=force",
+        acpi_arguments=("-bios", qemu.UEFI["arm64"]),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -60,21 +91,43 @@ class Flavour:
     # Stretches the time-outs
     patience: float = 1
     memory: int = 1024
+    arch: str = "x86_64"
+    # On arm64: firmware with ACPI, not a devicetree
+    acpi: bool = False
+    # Runs only in `make test-all`
+    long: bool = False
 
     @property
     def kernel(self):
-        return images.kernel(self.variant)
+        return images.kernel(self.variant, self.arch)
 
     @property
     def module(self):
         """The module with the driver, or None if it is built in."""
-        return DRIVER if images.setting(self.variant, "CONFIG_VIRTIO_IOMMU_RUST") == "m" else None
+        return DRIVER if images.setting("CONFIG_VIRTIO_IOMMU_RUST", self.variant, self.arch) == "m" else None
+
+    @property
+    def platform(self):
+        return PLATFORMS[self.arch]
 
 
 RELEASE = Flavour("release")
 PASSTHROUGH = Flavour("passthrough", variant="passthrough")
 MODULE = Flavour("module", variant="module")
-DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048)
+DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048, long=True)
+# The driver is a module in this kernel.
+ARM64 = Flavour("arm64", arch="arm64", patience=2)
+ARM64_ACPI = replace(ARM64, name="arm64-acpi", acpi=True)
+
+
+def runs_on(*flavours):
+    """The fixture `flavour` of a module whose tests run on these."""
+
+    @pytest.fixture(scope="module", params=flavours, ids=lambda flavour: flavour.name)
+    def flavour(request):
+        return request.param
+
+    return flavour
 
 
 class Machine(AgentGuest):
@@ -89,6 +142,7 @@ class Machine(AgentGuest):
         parameters=None,
         boot_bypass=True,
         slots=IOMMU_FIRST,
+        regions=(),
         disk=None,
         files=None,
         traced=(),
@@ -99,8 +153,16 @@ class Machine(AgentGuest):
         self.flavour, self.slots = flavour, slots
         self.parameters = [f"{name}={value}" for name, value in (parameters or {}).items()]
         files = dict(files or {})
+        platform = flavour.platform
+        extra = platform.arguments
+        if flavour.acpi:
+            command_line += f" {platform.acpi_words}"
+            extra = (*extra, *platform.acpi_arguments)
+        if regions:
+            # The machine declares one of its own for its MSI controller, and then takes no others.
+            extra = (*extra, "-machine", "its=off")
         if flavour.module:
-            files |= images.modules(flavour.variant)
+            files |= images.modules(flavour.variant, flavour.arch)
             # The endpoints wait for the driver that long, in seconds.
             command_line += " deferred_probe_timeout=120"
         else:
@@ -110,10 +172,10 @@ class Machine(AgentGuest):
         super().__init__(
             directory,
             flavour.kernel,
-            images.ram_disk(directory / "initramfs", files),
+            images.ram_disk(directory / "initramfs", files, flavour.arch),
             cmdline=f"{UNSAFE_INTERRUPTS} {command_line}",
             devices=[
-                qemu.iommu(boot_bypass=boot_bypass, addr=slots.iommu),
+                qemu.iommu(boot_bypass=boot_bypass, regions=regions, addr=slots.iommu),
                 qemu.virtio_blk(self.disk, addr=slots.disk),
                 qemu.nvme(self.nvme, addr=slots.nvme),
                 qemu.edu(addr=slots.edu),
@@ -122,7 +184,8 @@ class Machine(AgentGuest):
             patience=flavour.patience,
             traced=(*IOMMU_EVENTS, *traced),
             reboots=reboots,
-            extra=CPU,
+            extra=extra,
+            arch=flavour.arch,
         )
 
     def boot(self):
@@ -132,6 +195,15 @@ class Machine(AgentGuest):
             self.load_driver()
         self.wait_for_disks()
         return self
+
+    def mask_feature(self, bit):
+        """Hide a feature of the IOMMU from the driver, a module that is not loaded yet."""
+        self.check(
+            f"for device in $(grep -l {VIRTIO_ID_IOMMU} /sys/bus/virtio/devices/*/device); do"
+            "  name=$(basename $(dirname $device));"
+            f"  echo {bit} > /sys/kernel/debug/virtio/$name/filter_feature_add || exit 1;"
+            "done"
+        )
 
     def load_driver(self):
         self.check(f"insmod /lib/{self.flavour.module}.ko {' '.join(self.parameters)}")
