@@ -41,6 +41,7 @@ help:
 #: make test-all      the long tests too, and all tests on the debug kernel
 #: make bench         requests, notifications, instructions, throughput: this driver and the C driver
 #:   W=name             only the workloads whose name holds this
+#:   UPDATE=1           with W=name: put their figures into Documentation/performance/
 #:   CHECK=1            only compare with the committed figures; fails if one is worse
 #: make lint          rustfmt, clippy, rustdoc, checkpatch, no unsafe in the driver, shellcheck, ruff
 #: make integrate KDIR=tree     put this project into a Linux 7.3 tree
@@ -86,7 +87,7 @@ test-all: test-kernels
 	$(PYTEST) --all
 
 bench: setup
-	$(PYTHON) tools/bench $(if $(W),--only '$(W)') $(if $(CHECK),--check)
+	$(PYTHON) tools/bench $(if $(W),--only '$(W)') $(if $(UPDATE),--update) $(if $(CHECK),--check)
 
 lint: setup
 	tools/lint

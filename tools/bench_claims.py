@@ -222,6 +222,20 @@ def _claim(claim, rows):
     return "\n".join(paragraphs)
 
 
+FIGURES = """\
+.. SPDX-License-Identifier: GPL-2.0
+
+===========
+All figures
+===========
+
+.. This page is written by `make bench`.
+
+What each workload took with the C driver and with this one. How it was measured is on
+the page before this one.
+
+"""
+
 INTRODUCTION = """\
 .. SPDX-License-Identifier: GPL-2.0
 
@@ -237,6 +251,7 @@ for the C driver ``virtio-iommu``, on the same kernel, in the same run::
 
    make bench                the table, the plots, and this page
    make bench W=name         only the workloads whose name holds this
+   make bench W=name UPDATE=1   and put their figures into this page
    make bench CHECK=1        compare the deterministic figures with those of this page
 
 How it is measured
@@ -260,13 +275,24 @@ inside the write that notifies it, so nobody waits, either.
 
 *Throughput* depends on the host, and on emulation: virtual CPUs are threads of
 a host with fewer processors than that. Guests with the two drivers run in turns, and the
-figure is the median of the ratios of each turn, with the lowest and the highest. No
-absolute time is claimed, and ``CHECK=1`` does not look at it.
+figure is the median of the ratios of each turn, with the lowest and the highest. For
+``dma_map_benchmark`` it is the ratio of the latencies that it reports, the sum of a map
+and an unmap. These guests do not trace, as that takes the host's time; their requests and
+notifications come from one more guest each. No absolute time is claimed, and ``CHECK=1``
+does not look at throughput.
+
+*Allocations* are entries into the functions of the slab allocator, which QEMU logs
+(``-d exec`` with the addresses of these functions).
+
+.. toctree::
+   :maxdepth: 1
+
+   figures
 
 """
 
 
-def page(rows, made_with, plots, tables, legend):
+def page(rows, made_with, plots):
     """The text of index.rst."""
     by_name = {row.name: row for row in rows}
     versions = ", ".join(f"{name} {version}" for name, version in made_with.items())
@@ -275,8 +301,10 @@ def page(rows, made_with, plots, tables, legend):
     parts.append(_heading("Claims", "=") + "\n")
     parts += [f"{_claim(claim, by_name)}\n" for claim in CLAIMS]
     parts.append(_heading("Plots", "=") + "\n")
-    for plot in plots:
-        parts.append(f".. figure:: {plot.name}.svg\n   :alt: {plot.title}\n\n   {plot.title}\n\n")
-    parts.append(_heading("All figures", "=") + "\n")
-    parts.append(f"{_wrap(legend[0].upper() + legend[1:])}. ``Rust/C`` compares instructions.\n\n{tables}")
-    return "".join(parts)
+    parts += [f".. figure:: {plot.name}.svg\n   :alt: {plot.title}\n\n   {plot.title}\n\n" for plot in plots]
+    return "".join(parts).rstrip() + "\n"
+
+
+def figures_page(tables, legend):
+    """The text of figures.rst."""
+    return FIGURES + f"{_wrap(legend[0].upper() + legend[1:])}. ``Rust/C`` compares instructions.\n\n{tables}\n"

@@ -17,6 +17,7 @@ from common import (
     ToolError,
     kernel_tree,
     kernel_version,
+    output as output_of,
     run,
     rust_library_source,
     version_of,
@@ -42,6 +43,9 @@ TRACED = (*EVENTS, "virtio_iommu_device_status", "virtio_set_status", "virtio_qu
 
 # With this each instruction takes a nanosecond of the guest's time, so its clocks count instructions.
 ICOUNT = ("-icount", "shift=0,sleep=off")
+
+# The functions of the kernel that allocate from the slab allocator. None calls another; Rust ends up in one of them.
+ALLOCATORS = r"(__kmalloc(_cache|_node|_track_caller)*|kmem_cache_alloc(_node|_lru)?)_noprof"
 
 # This IOMMU remaps no interrupts; VFIO and iommufd want to be told that this is known.
 UNSAFE_INTERRUPTS = "vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1"
@@ -80,6 +84,8 @@ class Run:
     icount: bool = True
     # Whether to trace. That costs the host time.
     traced: bool = True
+    # Whether to count calls of ALLOCATORS. QEMU logs when it gets to one.
+    counts_allocations: bool = False
     # Called with the guest's directory; more arguments for QEMU
     devices: object = None
     timeout: int = 600
@@ -137,6 +143,12 @@ class Files:
             run(*command, f"RUST_LIB_SRC={rust_library_source()}", f"M={place}", "modules", stdout=log, stderr=log)
         return module
 
+    def allocation_log(self):
+        """Arguments with which QEMU logs a line whenever one of the ALLOCATORS is entered."""
+        symbols = output_of(f"llvm-nm{LLVM}", self.build / "vmlinux")
+        addresses = re.findall(rf"^([0-9a-f]+) T {ALLOCATORS}$", symbols, re.M)
+        return ["-d", "exec,nochain", "-dfilter", ",".join(f"0x{address}+1" for address, *_ in addresses)]
+
     def for_guest(self, steps):
         files = {f"lib/{path.name}": path for path in (*self.modules, self.module)}
         files |= {f"bin/{path.name}": path for path in self.programs}
@@ -154,6 +166,8 @@ def execute(files, what, driver, extra=()):
     if what.devices:
         devices += what.devices(directory)
     events = [word for event in TRACED if what.traced for word in ("-trace", event)]
+    if what.counts_allocations:
+        events += files.allocation_log()
     guest = Guest(
         directory,
         files.kernel,
@@ -212,6 +226,8 @@ def _intervals(trace):
                 ours = status_of
             elif events is None:
                 continue
+            elif name == "Trace":
+                events["allocation"] += 1
             elif name == "virtio_queue_notify":
                 # vdev POINTER n QUEUE vq POINTER; queue 0 is that of requests
                 words = text.split()

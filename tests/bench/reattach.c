@@ -4,11 +4,15 @@
  *
  * Attach a device to an address space that has so many mappings already, for
  * each of these numbers. It must be 1, 1,000 or a multiple of it.
+ *
+ * With WATCH=1 in the environment, and iommu_cost.ko loaded, tell for how long
+ * interrupts were disabled in one go.
  */
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -88,8 +92,35 @@ static uint32_t make_domain(char *memory, unsigned int areas, size_t len)
 	return domain.out_hwpt_id;
 }
 
+static FILE *open_watch(const char *mode)
+{
+	FILE *watch = fopen("/sys/module/iommu_cost/parameters/irqs_off", mode);
+
+	check(watch ? 0 : -1, "iommu_cost.ko");
+	return watch;
+}
+
+static void start_watch(void)
+{
+	FILE *watch = open_watch("w");
+
+	fputs("1", watch);
+	check(fclose(watch), "irqs_off");
+}
+
+static unsigned long long stop_watch(void)
+{
+	FILE *watch = open_watch("r");
+	unsigned long long longest;
+
+	check(fscanf(watch, "%llu", &longest) == 1 ? 0 : -1, "irqs_off");
+	fclose(watch);
+	return longest;
+}
+
 static void measure(unsigned long mappings, uint32_t domain)
 {
+	bool is_watched = getenv("WATCH");
 	struct vfio_device_attach_iommufd_pt attach = {
 		.argsz = sizeof(attach),
 		.pt_id = domain,
@@ -97,13 +128,18 @@ static void measure(unsigned long mappings, uint32_t domain)
 	struct vfio_device_detach_iommufd_pt detach = { .argsz = sizeof(detach) };
 	uint64_t before, after;
 
+	if (is_watched)
+		start_watch();
 	mark_begin();
 	before = counter();
 	check(ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach), "ATTACH_IOMMUFD_PT");
 	after = counter();
 	mark_end();
+	printf("bench: reattach-%lu", mappings);
+	if (is_watched)
+		printf("-watched irqs_off=%llu", stop_watch());
+	printf(" total=%llu\n", (unsigned long long)(after - before));
 	check(ioctl(device, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach), "DETACH_IOMMUFD_PT");
-	printf("bench: reattach-%lu total=%llu\n", mappings, (unsigned long long)(after - before));
 }
 
 int main(int argc, char **argv)

@@ -12,11 +12,15 @@
  *   tree MAPPINGS	a domain with that many mappings: to insert one, to look
  *			one up, to remove all in one call, and its memory
  *
+ * Writing to the parameter `irqs_off` starts to watch for how long interrupts
+ * are disabled; reading it stops that, and tells the longest time.
+ *
  * The device is the first one of QEMU's "edu". Marks in QEMU's trace are those
  * of mark.h.
  */
 #include <linux/dma-mapping.h>
 #include <linux/gfp.h>
+#include <linux/hrtimer.h>
 #include <linux/iommu.h>
 #include <linux/module.h>
 #include <linux/pci.h>
@@ -30,6 +34,9 @@
 
 #define EDU_VENDOR	0x1234
 #define EDU_DEVICE	0x11e8
+
+/* A watching timer fires that often, in nanoseconds. */
+#define WATCH_PERIOD	20000
 
 static struct pci_dev *device, *bridge;
 static char outcome[256];
@@ -249,6 +256,42 @@ static int run_tree(unsigned long mappings)
 	return err;
 }
 
+static struct hrtimer watch;
+static u64 last_tick, longest;
+
+static enum hrtimer_restart watch_tick(struct hrtimer *timer)
+{
+	u64 now = rdtsc_ordered();
+
+	longest = max(longest, now - last_tick);
+	last_tick = now;
+	hrtimer_forward_now(timer, ns_to_ktime(WATCH_PERIOD));
+	return HRTIMER_RESTART;
+}
+
+static int irqs_off_set(const char *value, const struct kernel_param *unused)
+{
+	hrtimer_cancel(&watch);
+	longest = 0;
+	last_tick = rdtsc_ordered();
+	hrtimer_start(&watch, ns_to_ktime(WATCH_PERIOD), HRTIMER_MODE_REL_PINNED_HARD);
+	return 0;
+}
+
+static int irqs_off_get(char *buffer, const struct kernel_param *unused)
+{
+	hrtimer_cancel(&watch);
+	return sysfs_emit(buffer, "%llu\n", longest - min(longest, WATCH_PERIOD));
+}
+
+static const struct kernel_param_ops irqs_off_ops = {
+	.set = irqs_off_set,
+	.get = irqs_off_get,
+};
+
+module_param_cb(irqs_off, &irqs_off_ops, NULL, 0600);
+MODULE_PARM_DESC(irqs_off, "Begin to watch; then, the longest time with interrupts off");
+
 static int run_set(const char *value, const struct kernel_param *unused)
 {
 	unsigned long number;
@@ -282,6 +325,7 @@ MODULE_PARM_DESC(run, "What to measure; then, the outcome");
 
 static int __init iommu_cost_init(void)
 {
+	hrtimer_setup(&watch, watch_tick, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
 	device = pci_get_device(EDU_VENDOR, EDU_DEVICE, NULL);
 	bridge = pci_get_domain_bus_and_slot(0, 0, PCI_DEVFN(0, 0));
 	if (!device || !bridge) {
@@ -294,6 +338,7 @@ static int __init iommu_cost_init(void)
 
 static void __exit iommu_cost_exit(void)
 {
+	hrtimer_cancel(&watch);
 	pci_dev_put(device);
 	pci_dev_put(bridge);
 }
