@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 
+import bench_profile
 from common import (
     BUILD,
     LLVM,
@@ -61,6 +62,7 @@ class Measurement:
     fields: dict = field(default_factory=dict)
     events: Counter = field(default_factory=Counter)
     mapped_bytes: int = 0
+    profile: object = None
 
     @property
     def requests(self):
@@ -86,6 +88,8 @@ class Run:
     traced: bool = True
     # Whether to count calls of ALLOCATORS. QEMU logs when it gets to one.
     counts_allocations: bool = False
+    # Whether to count the instructions by function, for the guest's only measurement
+    profiled: bool = False
     # Called with the guest's directory; more arguments for QEMU
     devices: object = None
     timeout: int = 600
@@ -110,7 +114,9 @@ class Files:
                 raise ToolError(f"there is no {path}: run `make kernel VARIANT=module`")
             shutil.copy2(path, kernel)
         self.kernel, self.modules = kernel / "bzImage", list(kernel.glob("*.ko"))
+        self.vmlinux = self.build / "vmlinux"
         self.programs = self._programs()
+        self.plugin = OUTPUT / "bin/profile.so"
         self.module = self._module()
 
     def _programs(self):
@@ -122,7 +128,7 @@ class Files:
         programs.mkdir(exist_ok=True)
         include = f"KHDR_INCLUDES=-isystem {headers}/usr/include"
         run("make", "-s", "-C", SOURCES, f"OUTPUT={programs}", include)
-        return [path for path in programs.iterdir() if path.is_file()]
+        return [path for path in programs.iterdir() if path.is_file() and path.suffix != ".so"]
 
     def _module(self):
         """iommu_cost.ko. kbuild makes it where its source is, so that is a copy."""
@@ -145,7 +151,7 @@ class Files:
 
     def allocation_log(self):
         """Arguments with which QEMU logs a line whenever one of the ALLOCATORS is entered."""
-        symbols = output_of(f"llvm-nm{LLVM}", self.build / "vmlinux")
+        symbols = output_of(f"llvm-nm{LLVM}", self.vmlinux)
         addresses = re.findall(rf"^([0-9a-f]+) T {ALLOCATORS}$", symbols, re.M)
         return ["-d", "exec,nochain", "-dfilter", ",".join(f"0x{address}+1" for address, *_ in addresses)]
 
@@ -168,6 +174,8 @@ def execute(files, what, driver, extra=()):
     events = [word for event in TRACED if what.traced for word in ("-trace", event)]
     if what.counts_allocations:
         events += files.allocation_log()
+    if what.profiled:
+        events += bench_profile.plugin_options(files.plugin, files.vmlinux, directory / "profile")
     guest = Guest(
         directory,
         files.kernel,
@@ -183,6 +191,9 @@ def execute(files, what, driver, extra=()):
         guest.wait_for(r"^guest: status \d+", what.timeout)
         guest.wait(60)
     found = measurements(guest.console, guest.trace_log if what.traced else None)
+    if what.profiled:
+        (only,) = found.values()
+        only.profile = bench_profile.read(directory / "profile", files.vmlinux)
     (directory / "initrd").unlink()
     guest.trace_log.unlink(missing_ok=True)
     return found

@@ -103,6 +103,19 @@ def allocations_workload(mode):
     return Workload(section, Run(section, "\n".join(steps), MODES[mode], counts_allocations=True), rows)
 
 
+def profile_workload(mode):
+    section = f"profile-{mode}"
+    steps = f"load\nbind dma_map_benchmark\ndma_map {section} single 1 1 1"
+
+    def rows(found):
+        parts = {driver: measurements[section].profile.parts() for driver, measurements in found.items()}
+        for part in parts["rust"]:
+            values = {driver: {"instructions": shares[part]} for driver, shares in parts.items()}
+            yield Row(f"{section}: {part}", "dma_map_benchmark, 1 page, one thread: instructions of a turn", values)
+
+    return Workload(section, Run(section, steps, MODES[mode], traced=False, profiled=True), rows)
+
+
 # --- One guest, and what it printed is the row ------------------------------------------------------------
 
 
@@ -272,6 +285,7 @@ def disk_workload(mode):
 WORKLOADS = (
     *(dma_workload(mode) for mode in MODES),
     *(allocations_workload(mode) for mode in ("strict", "lazy")),
+    *(profile_workload(mode) for mode in ("strict", "lazy")),
     SPACE,
     REATTACH,
     WATCHED,
