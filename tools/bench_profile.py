@@ -12,11 +12,11 @@ from common import LLVM, output
 START, TURN = "map_benchmark_ioctl", "dma_single_map_benchmark_do_map"
 
 MODULE = "module"
-LOOP, CORE, RING = "the benchmark's own loop", "core: DMA API, IO addresses, IOMMU API", "virtqueue"
+LOOP, CORE, VIRTQUEUE = "the benchmark's own loop", "core: DMA API, IO addresses, IOMMU API", "virtqueue"
 PARTS = {
     LOOP: r"map_benchmark_thread|dma_single_map_benchmark|ktime_get|read_tsc|\w*delay|kthread_should_stop",
     CORE: r"_*(dma|iommu|iova|viot)_|_*(alloc|free)_iova|iova_rcache|__iova",
-    RING: r"virtqueue_|_*vring_|detach_buf|sg_(init|set|next)|vp_notify|virtio_|more_used|iowrite16|is_vmalloc_addr",
+    VIRTQUEUE: r"virtqueue_|_*vring_|detach_buf|sg_(init|next)|vp_notify|more_used|iowrite16|is_vmalloc_addr",
     "memory: slab allocator, memset, memcpy": r"_*k[mz]alloc|kfree|kvfree|_*kmem_|_*slab|_*mem(set|cpy)|refill|___slab",
     "locks and RCU": r"_raw_(spin|read|write)|queued_|__?rcu|rcu_|preempt_|refcount|lockref",
     # What Rust calls for C's inline functions is Rust's cost. Mangled names begin with _R.
