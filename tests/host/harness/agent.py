@@ -140,6 +140,8 @@ class AgentGuest(Guest):
 
     def run(self, command, timeout=60):
         """Run a command in the guest's shell; returns a Result."""
+        if not self.answers:
+            raise GuestError(f"the guest does not answer any more: `{command}` was not run")
         token = secrets.token_hex(8)
         self._send(token, command)
         output = self._read_until(f"\n{token} ".encode(), timeout, f"`{command}`")
