@@ -40,15 +40,16 @@ class GuestError(ToolError):
 # --- Devices: each function returns arguments for QEMU ----------------------------------------------------
 
 
+def named(properties):
+    """Properties as QEMU calls them: underscores in names stand for dashes, double ones for underscores."""
+    return {name.replace("__", "\0").replace("_", "-").replace("\0", "_"): value for name, value in properties.items()}
+
+
 def device(model, **properties):
-    """Any device. Underscores in property names stand for dashes unless the name has a double underscore."""
-    words = [model]
-    for name, value in properties.items():
-        if value is None:
-            continue
-        name = name.replace("__", "\0").replace("_", "-").replace("\0", "_")
-        words.append(f"{name}={ {True: 'on', False: 'off'}.get(value, value) }")
-    return ["-device", ",".join(words)]
+    """Any device. Its properties are named as named() says."""
+    values = {name: value for name, value in named(properties).items() if value is not None}
+    words = [f"{name}={('off', 'on')[value] if isinstance(value, bool) else value}" for name, value in values.items()]
+    return ["-device", ",".join([model, *words])]
 
 
 def iommu(boot_bypass=None, regions=(), **properties):
@@ -255,12 +256,12 @@ class Guest:
         return "\n".join(self.console.splitlines()[-25:]) + (self.directory / "qemu.log").read_text(errors="replace")
 
     def qmp(self, command, timeout=10, **arguments):
-        """Run a QMP command; returns what it returns."""
+        """Run a QMP command with arguments named as named() says; returns what it returns."""
         if self._qmp is None:
             self._qmp = self._connect(timeout)
             self.qmp("qmp_capabilities")
         self._qmp.settimeout(timeout)
-        request = {"execute": command, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}
+        request = {"execute": command, "arguments": named(arguments)}
         self._qmp.sendall(json.dumps(request).encode())
         while True:
             answer = json.loads(self._read_line())
