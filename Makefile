@@ -22,7 +22,7 @@ export ARCH KDIR VARIANT
 GUESTS = $(ARCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel run test test-all test-kernels bench lint series integrate unintegrate clean
+.PHONY: help setup kernel run test test-all test-kernels bench parity lint series integrate unintegrate clean
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,7 @@ help:
 #:   W=name             only the workloads whose name holds this
 #:   UPDATE=1           with W=name: put their figures into Documentation/performance/
 #:   CHECK=1            only compare with the committed figures; fails if one is worse
+#: make parity        the tests that compare with the C driver, over both; refreshes Documentation/parity.rst
 #: make lint          rustfmt, clippy, rustdoc, checkpatch, no unsafe in the driver, shellcheck, ruff
 #: make integrate KDIR=tree     put this project into a Linux 7.3 tree
 #: make unintegrate KDIR=tree   take it out again
@@ -71,7 +72,7 @@ TESTED := $(ARCH)
 TEST_KERNELS.x86_64 := base module passthrough plain
 TEST_KERNELS.arm64 := base
 test-all: TEST_KERNELS.x86_64 += debug doctests
-test test-all: GUESTS := $(TESTED)
+test test-all parity: GUESTS := $(TESTED)
 
 # One kernel after the other: they start from the base kernel's objects.
 test-kernels: setup
@@ -88,6 +89,9 @@ test-all: test-kernels
 
 bench: setup
 	$(PYTHON) tools/bench $(if $(W),--only '$(W)') $(if $(UPDATE),--update) $(if $(CHECK),--check)
+
+parity: test-kernels
+	$(PYTEST) --parity --parity-table Documentation/parity.rst -m parity
 
 lint: setup
 	tools/lint

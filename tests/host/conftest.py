@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Fixtures that boot guests, once per module and flavour of the kernel, and the last line of the report."""
 
+from pathlib import Path
+
 import pytest
-from harness import log
+from harness import log, parity
 from harness.machine import DEBUG, PLATFORMS, RELEASE, Flavour, Machine, runs_on
 
 
@@ -48,10 +50,17 @@ def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help=text)
     text = "only the tests on guests of this architecture; may be repeated"
     parser.addoption("--arch", action="append", choices=PLATFORMS, help=text)
+    text = "also the tests over the C driver, to compare; part of --all"
+    parser.addoption("--parity", action="store_true", help=text)
+    text = "a document whose table of the outcomes over both drivers is to be refreshed"
+    parser.addoption("--parity-table", type=Path, metavar="FILE", help=text)
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; runs with --all only")
+    config.addinivalue_line("markers", "parity: also runs over the C driver, with --parity or --all")
+    config.addinivalue_line("markers", "c_driver(reason): why the C driver fails")
+    config.pluginmanager.register(parity.Table(), "parity-table")
 
 
 def flavours_of(item):
@@ -65,6 +74,8 @@ def is_wanted(config, item):
     archs = config.getoption("--arch")
     if archs and not {flavour.arch for flavour in flavours or [RELEASE]} <= set(archs):
         return False
+    if parity.is_over_c(item) and config.getoption("--parity"):
+        return not item.get_closest_marker("long")
     is_long = item.get_closest_marker("long") or any(flavour.long for flavour in flavours)
     return config.getoption("--all") or not is_long
 
@@ -72,6 +83,11 @@ def is_wanted(config, item):
 def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=[item for item in items if not is_wanted(config, item)])
     items[:] = [item for item in items if is_wanted(config, item)]
+
+
+def pytest_sessionfinish(session):
+    if path := session.config.getoption("--parity-table"):
+        session.config.pluginmanager.get_plugin("parity-table").write(path)
 
 
 # Where a module does not say otherwise

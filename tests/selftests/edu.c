@@ -33,6 +33,8 @@
 #define PCI_COMMAND		4
 #define PCI_COMMAND_MEMORY	(1 << 1)
 #define PCI_COMMAND_MASTER	(1 << 2)
+#define PCI_BASE_ADDRESS_0	0x10
+#define PCI_CONFIG_SIZE		0x1000
 
 static int sysfs_open(const char *bdf, const char *name, int flags)
 {
@@ -85,6 +87,37 @@ int edu_open_sysfs(struct edu *edu, const char *bdf)
 		return -1;
 	}
 	edu->registers = bar;
+	return edu_check(edu);
+}
+
+static void *physical_map(int fd, uint64_t address, size_t len)
+{
+	void *mapped = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, address);
+
+	if (mapped != MAP_FAILED)
+		return mapped;
+	perror("mmap of /dev/mem");
+	return NULL;
+}
+
+int edu_open_unknown(struct edu *edu, uint64_t config, uint64_t bar)
+{
+	volatile uint8_t *registers = NULL;
+	int fd;
+
+	fd = open("/dev/mem", O_RDWR | O_SYNC);
+	if (fd < 0) {
+		perror("/dev/mem");
+		return -1;
+	}
+	registers = physical_map(fd, config, PCI_CONFIG_SIZE);
+	edu->registers = physical_map(fd, bar, EDU_BAR_SIZE);
+	close(fd);
+	if (!registers || !edu->registers)
+		return -1;
+
+	*(volatile uint32_t *)(registers + PCI_BASE_ADDRESS_0) = bar;
+	*(volatile uint16_t *)(registers + PCI_COMMAND) |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
 	return edu_check(edu);
 }
 

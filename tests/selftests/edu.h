@@ -25,6 +25,12 @@ struct edu {
 /* Map the device through sysfs, with memory access and bus mastering enabled. */
 int edu_open_sysfs(struct edu *edu, const char *bdf);
 
+/*
+ * The same for a device that the kernel does not know: @config is the physical
+ * address of its configuration space, @bar what BAR 0 is set to.
+ */
+int edu_open_unknown(struct edu *edu, uint64_t config, uint64_t bar);
+
 /* Check that the mapped registers are those of an edu device. */
 int edu_check(const struct edu *edu);
 

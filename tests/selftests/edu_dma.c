@@ -9,6 +9,9 @@
  *                               physical addresses; exit status 0 if the copy
  *                               arrived, 2 if no byte of memory changed
  *
+ * A device that the kernel does not know is named CONFIG@BAR instead of BDF: the
+ * physical addresses of its configuration space and for its BAR 0.
+ *
  * "physical" succeeds where DMA is not translated, and has to come to nothing
  * where it is.
  */
@@ -87,13 +90,22 @@ static int physical(const struct edu *edu)
 	return changed ? EXIT_CORRUPT : EXIT_BLOCKED;
 }
 
+static int open_edu(struct edu *edu, const char *name)
+{
+	unsigned long long config, bar;
+
+	if (sscanf(name, "%llx@%llx", &config, &bar) == 2)
+		return edu_open_unknown(edu, config, bar);
+	return edu_open_sysfs(edu, name);
+}
+
 int main(int argc, char **argv)
 {
 	struct edu edu;
 
 	if (argc < 3)
 		return usage();
-	if (edu_open_sysfs(&edu, argv[1]))
+	if (open_edu(&edu, argv[1]))
 		return EXIT_FAILURE;
 
 	if (argc == 3 && !strcmp(argv[2], "physical"))

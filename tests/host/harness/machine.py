@@ -96,6 +96,8 @@ class Flavour:
     acpi: bool = False
     # Runs only in `make test-all`
     long: bool = False
+    # Which of the modules of a kernel that has several
+    driver: str = DRIVER
 
     @property
     def kernel(self):
@@ -104,7 +106,7 @@ class Flavour:
     @property
     def module(self):
         """The module with the driver, or None if it is built in."""
-        return DRIVER if images.setting("CONFIG_VIRTIO_IOMMU_RUST", self.variant, self.arch) == "m" else None
+        return self.driver if images.setting("CONFIG_VIRTIO_IOMMU_RUST", self.variant, self.arch) == "m" else None
 
     @property
     def platform(self):
@@ -118,6 +120,8 @@ DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048, long=True)
 # The driver is a module in this kernel.
 ARM64 = Flavour("arm64", arch="arm64", patience=2)
 ARM64_ACPI = replace(ARM64, name="arm64-acpi", acpi=True)
+# The kernel's own driver, to compare with
+C_DRIVER = Flavour("c", variant="module", driver="virtio-iommu", long=True)
 
 
 def runs_on(*flavours):
@@ -131,7 +135,7 @@ def runs_on(*flavours):
 
 
 class Machine(AgentGuest):
-    """A guest on one flavour of the kernel. `parameters` are those of the driver."""
+    """A guest on one flavour of the kernel. `parameters` are those of the driver; `devices` come on top."""
 
     def __init__(
         self,
@@ -147,6 +151,9 @@ class Machine(AgentGuest):
         files=None,
         traced=(),
         reboots=False,
+        memory=None,
+        devices=(),
+        extra=(),
     ):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -154,13 +161,13 @@ class Machine(AgentGuest):
         self.parameters = [f"{name}={value}" for name, value in (parameters or {}).items()]
         files = dict(files or {})
         platform = flavour.platform
-        extra = platform.arguments
+        arguments = (*platform.arguments, *extra)
         if flavour.acpi:
             command_line += f" {platform.acpi_words}"
-            extra = (*extra, *platform.acpi_arguments)
+            arguments = (*arguments, *platform.acpi_arguments)
         if regions:
             # The machine declares one of its own for its MSI controller, and then takes no others.
-            extra = (*extra, "-machine", "its=off")
+            arguments = (*arguments, "-machine", "its=off")
         if flavour.module:
             files |= images.modules(flavour.variant, flavour.arch)
             # The endpoints wait for the driver that long, in seconds.
@@ -179,12 +186,13 @@ class Machine(AgentGuest):
                 qemu.virtio_blk(self.disk, addr=slots.disk),
                 qemu.nvme(self.nvme, addr=slots.nvme),
                 qemu.edu(addr=slots.edu),
+                *devices,
             ],
-            mem=flavour.memory,
+            mem=memory or flavour.memory,
             patience=flavour.patience,
             traced=(*IOMMU_EVENTS, *traced),
             reboots=reboots,
-            extra=extra,
+            extra=arguments,
             arch=flavour.arch,
         )
 
