@@ -148,7 +148,7 @@ pub(super) struct Engine {
     refusals: Ratelimit,
 }
 
-/// An answered request. Its slot goes back to the pool with it.
+/// An answered request. Its slot goes back to the pool with it, if that is still the same pool.
 struct Answer<'a> {
     engine: &'a Engine,
     slot: Option<KBox<Slot>>,
@@ -169,7 +169,10 @@ impl Answer<'_> {
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.engine.state.lock().staging.put_idle(slot);
+            let mut state = self.engine.state.lock();
+            let stale = state.staging.return_collected(slot);
+            drop(state);
+            drop(stale);
         }
     }
 }
@@ -581,7 +584,7 @@ impl Engine {
         let old = {
             let mut state = self.state.lock();
             // Numbers go on, and nobody waits for the old ones in vain.
-            staging.window.skip_to(state.staging.window.next());
+            staging.continue_from(state.staging.window.next());
             core::mem::swap(&mut state.staging, &mut staging);
             core::mem::swap(&mut state.answered, &mut answered);
             state.failures.clear();

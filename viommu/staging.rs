@@ -40,6 +40,8 @@ pub(super) struct Staging {
     spare: KVec<KBox<Slot>>,
     /// Which requests are answered.
     pub(super) window: Window<WINDOW_WORDS>,
+    /// Requests with a smaller sequence number travelled in slots of the pool before this one.
+    first: u64,
 }
 
 impl Staging {
@@ -54,7 +56,15 @@ impl Staging {
             staged: KVec::with_capacity(slots, GFP_KERNEL)?,
             spare: KVec::with_capacity(slots, GFP_KERNEL)?,
             window: Window::new(WINDOW_WORDS * 64),
+            first: 0,
         })
+    }
+
+    /// Takes over from another pool, of which `first` is the next sequence number: numbers go on
+    /// from there, and count as answered below.
+    pub(super) fn continue_from(&mut self, first: u64) {
+        self.window.skip_to(first);
+        self.first = first;
     }
 
     /// Stages a request, or joins an UNMAP with one that is staged already.
@@ -158,6 +168,17 @@ impl Staging {
         for slot in staged.drain_all() {
             let _ = idle.push_within_capacity(slot);
         }
+    }
+
+    /// Returns the slot of an answer that was collected, unless the pool is another one by now: then
+    /// the slot is given back to be dropped, best without a lock. One slot too many, and the lists
+    /// and the ring would be too short.
+    pub(super) fn return_collected(&mut self, slot: KBox<Slot>) -> Option<KBox<Slot>> {
+        if slot.seq < self.first {
+            return Some(slot);
+        }
+        self.put_idle(slot);
+        None
     }
 
     /// Returns a slot to the pool.
@@ -337,6 +358,28 @@ mod tests {
         assert_eq!(staging.stage(map(1, 20, 29)), Err(Full));
         assert_eq!(published(&mut staging).len(), 2);
         assert_eq!(staging.stage(map(1, 20, 29)), Ok(()));
+        Ok(())
+    }
+
+    #[test]
+    fn slot_of_an_earlier_pool_is_not_taken_back() -> Result {
+        let mut old = Staging::new(1)?;
+        assert_eq!(
+            old.push(&mut Some(Command::Plain(map(1, 0, 9))), true),
+            Ok(0)
+        );
+        let mut collected = None;
+        old.publish(|slot| {
+            collected = Some(slot);
+            Ok(())
+        });
+
+        let mut new = Staging::new(1)?;
+        new.continue_from(old.window.next());
+        assert_eq!(new.stage(map(1, 0, 9)), Ok(()));
+        let slot = collected.ok_or(EINVAL)?;
+        assert!(new.return_collected(slot).is_some());
+        assert!(!new.has_room());
         Ok(())
     }
 
