@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The request engine under a model checker: see tests/hosted/model."""
+
+import pytest
+from harness import hosted
+
+PATIENCE_SECONDS = 240
+
+# How often each scenario runs, each time in another order of events.
+SCENARIOS = {
+    "map_and_unmap": 600,
+    "one_domain": 600,
+    "refused_maps": 600,
+    "refused_unmaps": 600,
+    "calls": 600,
+    "interrupts": 300,
+    "broken": 600,
+    "reset": 600,
+    "reset_while_collecting": 2000,
+    # The driver looks at the device ten thousand times before it gives up.
+    "silent": 3,
+    "nonsense": 600,
+    "unmappable": 400,
+}
+
+# Errors in the engine, and the scenario that has to notice.
+MUTANTS = {
+    "owed-notification": "interrupts",
+    "unnotified": "map_and_unmap",
+    "early-sync": "map_and_unmap",
+    "swapped-stores": "refused_maps",
+    "any-answer": "calls",
+    "unnoticed-break": "broken",
+    "no-end": "silent",
+    "numbers-restart": "reset",
+    "lost-failure": "refused_maps",
+    "overtaking": "one_domain",
+    "reordered": "unmappable",
+}
+
+# Errors in what the engine builds on, and the same.
+DEFECTS = {
+    "notify-lost": "map_and_unmap",
+    "break-hidden": "broken",
+    "clock-stands": "silent",
+    "acquire-ignored": "refused_maps",
+    "early-pop": "map_and_unmap",
+}
+
+
+def model(*words):
+    return hosted.run("model", *words, timeout=PATIENCE_SECONDS)
+
+
+def assert_found(status, printed):
+    assert status == 1, f"not found to be wrong:\n{printed}"
+    assert "FAILED with --seed" in printed, printed
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_scenario(scenario):
+    status, printed = model(scenario, "--runs", SCENARIOS[scenario])
+    assert status == 0, f"to run it again: model {scenario} --runs 1 --seed N, with the seed below\n{printed}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_scenario_at_length(scenario):
+    status, printed = model(scenario, "--runs", 30 * SCENARIOS[scenario], "--seed", 1_000_000)
+    assert status == 0, f"to run it again: model {scenario} --runs 1 --seed N, with the seed below\n{printed}"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_wrong_engine_is_found(mutant):
+    assert_found(*model(MUTANTS[mutant], "--mutant", mutant, "--runs", 3000))
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_wrong_world_is_found(defect):
+    assert_found(*model(DEFECTS[defect], "--defect", defect, "--runs", 3000))
+
+
+def test_nothing_is_left_out():
+    _, printed = model("--list")
+    listed = set(printed.splitlines())
+    here = {f"scenario {name}" for name in SCENARIOS}
+    here |= {f"mutant {name}" for name in MUTANTS} | {f"defect {name}" for name in DEFECTS}
+    assert listed == here

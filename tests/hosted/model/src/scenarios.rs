@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What CPUs do with the engine at the same time, and what must hold then.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use kernel::{
+    model::{
+        self,
+        once_in,
+        random,
+        JoinHandle, //
+    },
+    prelude::*,
+    processor::cpu_relax,
+    virtio::Behaviour, //
+};
+
+use super::rig::{
+    attach,
+    Rig, //
+};
+use crate::{
+    iommu::{
+        attach_status,
+        property,
+        KEEPS,
+        REFUSED, //
+    },
+    Scenario, //
+};
+
+/// All of them.
+pub const ALL: &[Scenario] = &[
+    scenario("map_and_unmap", map_and_unmap),
+    scenario("one_domain", one_domain),
+    scenario("refused_maps", refused_maps),
+    scenario("refused_unmaps", refused_unmaps),
+    scenario("calls", calls),
+    scenario("interrupts", interrupts),
+    scenario("broken", broken),
+    scenario("reset", reset),
+    scenario("reset_while_collecting", reset_while_collecting),
+    Scenario {
+        name: "silent",
+        run: silent,
+        // Each CPU looks ten thousand times, as it does in the kernel.
+        steps: 3_000_000,
+    },
+    scenario("nonsense", nonsense),
+    scenario("unmappable", unmappable),
+];
+
+const fn scenario(name: &'static str, run: fn()) -> Scenario {
+    Scenario {
+        name,
+        run,
+        steps: 100_000,
+    }
+}
+
+fn join<T>(cpus: Vec<JoinHandle<T>>) -> Vec<T> {
+    cpus.into_iter().map(JoinHandle::join).collect()
+}
+
+/// CPUs map and unmap, each in a domain of its own. Nothing allocates.
+fn map_and_unmap() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    let allocations = model::allocations();
+    let cpus = (1..4).map(|domain| {
+        rig.cpu(move |rig| {
+            for _ in 0..2 {
+                rig.turn(domain).expect("a healthy device");
+            }
+        })
+    });
+    join(cpus.collect());
+    assert_eq!(model::allocations(), allocations, "allocations");
+    rig.end(room);
+}
+
+/// CPUs unmap neighbouring pages of one domain, which become one request, or more.
+fn one_domain() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    let base = 1000;
+    for page in base..base + 9 {
+        rig.map(1, page).expect("a healthy device");
+    }
+    if once_in(2) {
+        rig.sync().expect("a healthy device");
+    }
+    let cpus = (0..3).map(|cpu| {
+        rig.cpu(move |rig| {
+            for turn in 0..3 {
+                let page = base + 3 * turn + cpu;
+                rig.unmap(1, page).expect("a healthy device");
+                if once_in(2) {
+                    rig.sync().expect("a healthy device");
+                    assert!(!rig.iommu().mapped.contains(&(1, page)));
+                    rig.map(1, page + 100).expect("a healthy device");
+                    rig.unmap(1, page + 100).expect("a healthy device");
+                }
+            }
+            rig.sync().expect("a healthy device");
+        })
+    });
+    join(cpus.collect());
+    rig.end(room);
+}
+
+/// The device refuses a MAP now and then, and exactly who made it learns of that.
+fn refused_maps() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    let cpus = (1..4).map(|domain| {
+        rig.cpu(move |rig| {
+            for _ in 0..3 {
+                let (page, refused) = (rig.page(), once_in(2));
+                let phys = if refused { REFUSED } else { 0 };
+                rig.map_to(domain, page, phys).expect("a healthy device");
+                let expected = if refused { Err(ENOMEM) } else { Ok(()) };
+                assert_eq!(rig.sync_map(domain, page), expected, "of {page:#x}");
+                assert_eq!(rig.sync_map(domain, page), Ok(()), "told twice");
+            }
+        })
+    });
+    join(cpus.collect());
+    rig.end(room);
+}
+
+/// The device refuses UNMAPs. Nobody maps there again before the domain is gone.
+fn refused_unmaps() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    let cpus = (0..3).map(|cpu| {
+        rig.cpu(move |rig| {
+            let domain = KEEPS + cpu;
+            let page = rig.page();
+            rig.map(domain, page).expect("a healthy device");
+            rig.sync_map(domain, page).expect("not refused");
+            rig.unmap(domain, page).expect("a healthy device");
+            rig.sync().expect("a refused UNMAP fails no sync");
+            assert_eq!(rig.map(domain, page), Err(EIO), "mapped over {page:#x}");
+            assert_eq!(
+                rig.map(domain, rig.page()),
+                Ok(()),
+                "mapped beside {page:#x}"
+            );
+            rig.sync().expect("a healthy device");
+            rig.engine.forget_domain(domain);
+            rig.turn(cpu + 1).expect("a healthy device");
+        })
+    });
+    join(cpus.collect());
+    rig.end(room);
+}
+
+fn check_probe(rig: &Rig, endpoint: u32) -> Result {
+    let (buf, written) = rig.engine.probe(endpoint, 12)?;
+    let bytes = &buf[written];
+    let expected: Vec<_> = (0..12).map(|at| property(endpoint, at)).collect();
+    assert_eq!(bytes[..12], expected, "properties of {endpoint}");
+    assert_eq!(bytes[12..], [0; 4], "status of a PROBE");
+    Ok(())
+}
+
+/// Callers that wait for the answer to one request, among others.
+fn calls() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    let cpus = (1..4).map(|cpu| {
+        rig.cpu(move |rig| {
+            for turn in 0..3 {
+                let endpoint = 9 * cpu + turn + cpu;
+                match random(3) {
+                    0 => check_probe(&rig, endpoint).expect("a healthy device"),
+                    1 => {
+                        let expected = [
+                            Ok(()),
+                            Err(EIO),
+                            Err(ENOSYS),
+                            Err(EIO),
+                            Err(EINVAL),
+                            Err(ERANGE),
+                            Err(ENOENT),
+                            Err(EFAULT),
+                            Err(ENOMEM),
+                        ];
+                        let expected = expected[usize::from(attach_status(endpoint))];
+                        assert_eq!(rig.engine.call(attach(endpoint)), expected);
+                        // The caller has learned of it, so it is nobody else's business.
+                        rig.iommu().refused -= u64::from(expected.is_err());
+                    }
+                    _ => rig.turn(cpu).expect("a healthy device"),
+                }
+            }
+        })
+    });
+    join(cpus.collect());
+    rig.end(room);
+}
+
+/// What a CPU does is interrupted by something that waits for the device itself.
+fn interrupts() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    let cpus = (1..3).map(|domain| {
+        rig.cpu(move |rig| {
+            for interrupt in 0..3 {
+                let rig = rig.clone();
+                let range = 8 << random(6);
+                model::on_interrupt(random(range), move || {
+                    rig.turn(10 * domain + interrupt).expect("a healthy device");
+                });
+            }
+            for _ in 0..2 {
+                rig.turn(domain).expect("a healthy device");
+            }
+        })
+    });
+    join(cpus.collect());
+    rig.end(room);
+}
+
+/// The queue breaks: the device wrote nonsense to it, or the virtio core takes it away.
+fn broken() {
+    let mut behaviour = Behaviour::healthy();
+    if once_in(2) {
+        behaviour.breaks_after = Some(random(12));
+    }
+    let rig = Rig::new(behaviour);
+    let mut cpus: Vec<_> = (1..4)
+        .map(|domain| {
+            rig.cpu(move |rig| {
+                let error = loop {
+                    let result = if once_in(3) {
+                        rig.engine.call(attach(0))
+                    } else {
+                        rig.turn(domain)
+                    };
+                    if let Err(error) = result {
+                        break error;
+                    }
+                    cpu_relax();
+                };
+                assert_eq!(error, EIO);
+            })
+        })
+        .collect();
+    cpus.push(rig.cpu(|rig| {
+        for _ in 0..random(100) {
+            model::step();
+        }
+        rig.bus.break_queue();
+    }));
+    join(cpus);
+    rig.end_broken();
+}
+
+/// The device is reset while CPUs are at work.
+fn reset() {
+    let rig = Rig::new(Behaviour::healthy());
+    rig.iommu().lenient = true;
+    let room = rig.room();
+    let mut cpus: Vec<_> = (1..4)
+        .map(|domain| {
+            rig.cpu(move |rig| {
+                for turn in 0..4 {
+                    let resets = rig.resets.load(SeqCst);
+                    let result = match random(3) {
+                        0 => check_probe(&rig, domain),
+                        1 => rig.engine.call(attach(9 * turn)),
+                        _ => {
+                            let page = rig.page();
+                            rig.map(domain, page)
+                                .and_then(|()| rig.sync_map(domain, page))
+                                .and_then(|()| rig.unmap(domain, page))
+                                .and_then(|()| rig.sync())
+                        }
+                    };
+                    if let Err(error) = result {
+                        assert!(error == ENODEV || error == EIO, "{error:?}");
+                        let now = rig.resets.load(SeqCst);
+                        assert!(resets != now || now % 2 == 1, "{error:?} without a reset");
+                    }
+                }
+            })
+        })
+        .collect();
+    cpus.push(rig.cpu(|rig| {
+        for _ in 0..1 + random(2) {
+            rig.reset_soon();
+        }
+    }));
+    join(cpus);
+    assert_eq!(rig.room(), room, "slots were lost or made");
+    rig.turn(50).expect("a healthy device");
+    rig.bus.reset();
+}
+
+/// A caller holds an answer from before a reset, and lets go of it after.
+fn reset_while_collecting() {
+    let mut behaviour = Behaviour::healthy();
+    behaviour.ring_size = 4;
+    let rig = Rig::new(behaviour);
+    rig.iommu().lenient = true;
+    let room = rig.room();
+    let caller = rig.cpu(|rig| {
+        let _ = rig.engine.call(attach(0));
+    });
+    rig.reset_soon();
+    // With this one staged, there is a place for the slot of the answer.
+    rig.map(1, rig.page()).expect("a healthy device");
+    caller.join();
+    for _ in 0..room {
+        rig.map(1, rig.page()).expect("a healthy device");
+    }
+    rig.sync().expect("a healthy device");
+    assert_eq!(rig.room(), room, "slots were lost or made");
+    rig.bus.reset();
+}
+
+/// The device answers no more. Every wait ends, and it is left alone.
+fn silent() {
+    let mut behaviour = Behaviour::healthy();
+    behaviour.silent_after = Some(random(6));
+    let rig = Rig::new(behaviour);
+    model::set_tick(3_000_000_000);
+    let cpus = (1..3).map(|domain| {
+        rig.cpu(move |rig| loop {
+            let result = if once_in(3) {
+                rig.engine.call(attach(0))
+            } else {
+                rig.turn(domain)
+            };
+            if let Err(error) = result {
+                assert_eq!(error, EIO);
+                break;
+            }
+        })
+    });
+    join(cpus.collect());
+    let told = model::take_log();
+    let told = told
+        .iter()
+        .filter(|line| line.contains("no answer"))
+        .count();
+    assert_eq!(told, 1, "messages");
+    rig.end_broken();
+}
+
+/// The device writes statuses and lengths at random. Waits end, and refusals are told.
+fn nonsense() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    rig.iommu().nonsense = true;
+    let cpus = (1..4).map(|domain| {
+        rig.cpu(move |rig| {
+            for _ in 0..3 {
+                let page = rig.page();
+                rig.map(domain, page).expect("the device is in use");
+                let result = rig.sync_map(domain, page);
+                let refused = rig.iommu().refused_maps.contains(&(domain, page));
+                assert_eq!(result.is_err(), refused, "of {page:#x}: {result:?}");
+                if !refused {
+                    rig.unmap(domain, page).expect("the device is in use");
+                    rig.sync().expect("the device is in use");
+                }
+            }
+        })
+    });
+    join(cpus.collect());
+    rig.iommu().nonsense = false;
+    rig.end(room);
+}
+
+/// Now and then a buffer cannot be mapped for DMA. That passes.
+fn unmappable() {
+    let mut behaviour = Behaviour::healthy();
+    behaviour.unmappable = 2 + random(4);
+    let rig = Rig::new(behaviour);
+    let room = rig.room();
+    let cpus = (1..4).map(|domain| {
+        rig.cpu(move |rig| {
+            rig.turn(domain).expect("a healthy device");
+            rig.engine.call(attach(0)).expect("a healthy device");
+            let page = rig.page();
+            rig.map(domain, page).expect("a healthy device");
+            rig.unmap(domain, page).expect("a healthy device");
+            rig.turn(domain).expect("a healthy device");
+        })
+    });
+    join(cpus.collect());
+    rig.end(room);
+}
