@@ -141,6 +141,8 @@ impl PagingDomain {
             }
             state.presence = Presence::Replaying(0);
         }
+        // An UNMAP that came after the last endpoint had left was refused. All is new now.
+        self.viommu.engine().forget_domain(self.id);
         self.replay()
     }
 
@@ -270,6 +272,7 @@ impl PagingDomain {
 #[pinned_drop]
 impl PinnedDrop for PagingDomain {
     fn drop(self: Pin<&mut Self>) {
+        self.viommu.engine().forget_domain(self.id);
         self.viommu.domain_ids().free(self.id);
     }
 }

@@ -541,8 +541,6 @@ impl Engine {
                 let error = status.to_result().err().unwrap_or(EIO);
                 state.failures.record_map(domain, span, error)
             }
-            // The domain lost its last endpoint meanwhile, and its mappings with it.
-            Request::Unmap { .. } if status == Status::NoEnt => return,
             Request::Unmap { domain, span } => state.failures.record_unmap(domain, span),
             _ => Ok(()),
         };
