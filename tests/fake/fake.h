@@ -225,6 +225,12 @@ struct fake_vq {
 	struct irq_work irq;
 };
 
+/* Answers on one CPU. */
+struct fake_worker {
+	struct fake_viommu *fake;
+	struct work_struct work;
+};
+
 struct fake_stats {
 	unsigned int requests[8];	/* by type; 0: unknown types */
 	unsigned int notifications;
@@ -274,7 +280,7 @@ struct fake_viommu {
 	/* If set, another CPU answers, this many microseconds later. */
 	bool async;
 	unsigned int async_delay_us;
-	struct work_struct work;
+	struct fake_worker __percpu *workers;
 };
 
 static inline struct fake_viommu *to_fake(struct virtio_device *vdev)

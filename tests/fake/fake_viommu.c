@@ -4,6 +4,7 @@
  */
 #include <linux/delay.h>
 #include <linux/module.h>
+#include <linux/percpu.h>
 #include <linux/property.h>
 #include <linux/slab.h>
 #include <linux/virtio_ids.h>
@@ -47,7 +48,7 @@ static void fake_reset(struct virtio_device *vdev)
 {
 	struct fake_viommu *fake = to_fake(vdev);
 	unsigned long flags;
-	unsigned int i;
+	unsigned int i, cpu;
 
 	spin_lock_irqsave(&fake->lock, flags);
 	fake->status = 0;
@@ -61,7 +62,8 @@ static void fake_reset(struct virtio_device *vdev)
 	}
 	model_reset(&fake->model);
 	spin_unlock_irqrestore(&fake->lock, flags);
-	cancel_work_sync(&fake->work);
+	for_each_possible_cpu(cpu)
+		cancel_work_sync(&per_cpu_ptr(fake->workers, cpu)->work);
 }
 
 static void fake_del_vqs(struct virtio_device *vdev)
@@ -146,13 +148,12 @@ static const struct virtio_config_ops fake_config_ops = {
 
 static void fake_work(struct work_struct *work)
 {
-	struct fake_viommu *fake = container_of(work, struct fake_viommu, work);
+	struct fake_worker *worker = container_of(work, struct fake_worker,
+						  work);
 
-	if (fake->async_delay_us)
-		udelay(fake->async_delay_us);
-	pr_info("work on %u\n", raw_smp_processor_id());
-	fake_answer_available(fake);
-	pr_info("done\n");
+	if (worker->fake->async_delay_us)
+		udelay(worker->fake->async_delay_us);
+	fake_answer_available(worker->fake);
 }
 
 static void fake_vdev_release(struct device *dev)
@@ -162,8 +163,18 @@ static void fake_vdev_release(struct device *dev)
 
 static int fake_alloc(struct fake_viommu *fake)
 {
-	unsigned int i;
+	unsigned int i, cpu;
 	int ret;
+
+	fake->workers = alloc_percpu(struct fake_worker);
+	if (!fake->workers)
+		return -ENOMEM;
+	for_each_possible_cpu(cpu) {
+		struct fake_worker *worker = per_cpu_ptr(fake->workers, cpu);
+
+		worker->fake = fake;
+		INIT_WORK(&worker->work, fake_work);
+	}
 
 	/* The whole address space takes two ranges. */
 	fake->iotlb = vhost_iotlb_alloc(2, 0);
@@ -191,6 +202,7 @@ static void fake_free(struct fake_viommu *fake)
 	kvfree(fake->requests);
 	if (fake->iotlb)
 		vhost_iotlb_free(fake->iotlb);
+	free_percpu(fake->workers);
 	kfree(fake);
 }
 
@@ -213,7 +225,6 @@ struct fake_viommu *fake_create(const struct fake_config *config)
 	spin_lock_init(&fake->iotlb_lock);
 	INIT_LIST_HEAD(&fake->done);
 	INIT_LIST_HEAD(&fake->held);
-	INIT_WORK(&fake->work, fake_work);
 	init_irq_work(&fake->config_irq, fake_config_interrupt);
 	for (i = 0; i < FAKE_NR_VQS; i++) {
 		fake->vqs[i].fake = fake;

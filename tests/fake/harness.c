@@ -13,9 +13,18 @@
  * in some cases. With that driver they run only on demand, in a guest that is
  * good for nothing else.
  */
-bool fake_unsafe = !IS_ENABLED(CONFIG_VIRTIO_IOMMU);
+static bool fake_unsafe = !IS_ENABLED(CONFIG_VIRTIO_IOMMU);
 module_param_named(unsafe, fake_unsafe, bool, 0644);
 MODULE_PARM_DESC(unsafe, "Run the cases that hang or crash the C driver");
+
+static unsigned int unsafe_nth;
+module_param(unsafe_nth, uint, 0644);
+MODULE_PARM_DESC(unsafe_nth, "Run one of them, counted from 1");
+
+/* A driver may wait for seconds until it gives a device up. */
+static bool fake_slow;
+module_param_named(slow, fake_slow, bool, 0644);
+MODULE_PARM_DESC(slow, "Let each kind of request wait for an answer in vain, not only one");
 
 int fake_test_init(struct kunit *test)
 {
@@ -153,8 +162,17 @@ void test_start(struct fake_test *t, const struct fake_config *config,
 /* Skips what the C driver does not survive, unless it is asked for. */
 void test_needs_unsafe(struct fake_test *t, const char *why)
 {
-	if (!fake_unsafe)
+	static unsigned int count;
+
+	if (!fake_unsafe && ++count != unsafe_nth)
 		kunit_skip(t->test, "%s; unsafe=1 runs it", why);
+}
+
+/* Skips what waits in vain, unless it is asked for. */
+void test_is_slow(struct fake_test *t)
+{
+	if (!fake_slow)
+		kunit_skip(t->test, "waits in vain; slow=1 runs it");
 }
 
 void test_rule(struct fake_test *t, const struct fake_rule *rule)

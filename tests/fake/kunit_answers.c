@@ -184,6 +184,8 @@ static void fake_answers(struct kunit *test)
 	struct fake_test *t = test->priv;
 	int ret;
 
+	if (answer->bound_ms && param->operation != OP_MAP)
+		test_is_slow(t);
 	if (answer->unsafe)
 		test_needs_unsafe(t, answer->unsafe);
 	test_start(t, NULL, 2);
@@ -255,6 +257,7 @@ static void fake_answers_late(struct kunit *test)
 
 	if (num_online_cpus() < 2)
 		kunit_skip(test, "needs a second CPU");
+	test_needs_unsafe(t, "CPUs may wait for each other");
 	test_start(t, NULL, 1);
 	t->fake->async_delay_us = 500;
 	t->fake->async = true;

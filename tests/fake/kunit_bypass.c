@@ -68,6 +68,8 @@ static void fake_bypass_unbind(struct kunit *test)
 	for (boot = 0; boot <= 1; boot++) {
 		bypass_start(t, boot);
 		KUNIT_EXPECT_EQ(test, t->fake->model.bypass, 0);
+		/* With endpoints the C driver would follow a null pointer. */
+		test_unplug(t, 0);
 		fake_unregister(t->fake);
 		KUNIT_EXPECT_EQ(test, t->fake->model.bypass, boot);
 		test_stop(t);

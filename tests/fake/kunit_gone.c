@@ -29,6 +29,7 @@ static void fake_gone_idle(struct kunit *test)
 	struct fake_test *t = test->priv;
 	int warnings = 0;
 
+	test_needs_unsafe(t, "follows a null pointer");
 	test_start(t, NULL, 2);
 	kunit_warning_suppress(test) {
 		fake_unregister(t->fake);
@@ -48,6 +49,7 @@ static void fake_gone_by_surprise(struct kunit *test)
 	struct fake_test *t = test->priv;
 	int warnings = 0;
 
+	test_needs_unsafe(t, "follows a null pointer");
 	test_start(t, NULL, 2);
 	fake_end(t->fake, FAKE_BREAKS);
 	kunit_warning_suppress(test) {

@@ -38,11 +38,15 @@ static bool fake_vq_notify(struct virtqueue *vq)
 		fake_answer_available(fake);
 		return true;
 	}
-	/* The notifier may wait with interrupts off: not on its CPU. */
+	/*
+	 * The notifier may wait with interrupts off: not on its CPU. A work item
+	 * stays with the CPU that still runs it, hence one for each CPU.
+	 */
 	cpu = cpumask_any_but(cpu_online_mask, raw_smp_processor_id());
 	if (cpu >= nr_cpu_ids)
 		cpu = raw_smp_processor_id();
-	queue_work_on(cpu, system_highpri_wq, &fake->work);
+	queue_work_on(cpu, system_highpri_wq,
+		      &per_cpu_ptr(fake->workers, cpu)->work);
 	return true;
 }
 

@@ -57,8 +57,6 @@ struct fake_test {
 	bool may_leak;
 };
 
-extern bool fake_unsafe;
-
 /* harness.c: setting up and tearing down */
 int fake_test_init(struct kunit *test);
 void fake_test_exit(struct kunit *test);
@@ -72,6 +70,7 @@ void test_set_endpoint(struct fake_test *t, unsigned int index,
 bool test_plug(struct fake_test *t, unsigned int index);
 void test_unplug(struct fake_test *t, unsigned int index);
 void test_needs_unsafe(struct fake_test *t, const char *why);
+void test_is_slow(struct fake_test *t);
 void test_rule(struct fake_test *t, const struct fake_rule *rule);
 bool test_log_has(struct fake_test *t, const char *one, const char *two);
 void test_log_mark(struct fake_test *t);
