@@ -175,6 +175,10 @@ static void answer_go_on(struct answer_run *run, const struct answer_case *answe
 	KUNIT_EXPECT_LE(test, run->longest_ms, PROMPT_MS);
 }
 
+/*
+ * Each hostile answer to each kind of request ends: what follows works, or fails at
+ * once.
+ */
 static void fake_answers(struct kunit *test)
 {
 	const struct answer_param *param = test->param_value;

@@ -142,6 +142,7 @@ static void fake_basic_overlap(struct kunit *test)
 	test_expect_agree(t, "after mapping over it");
 }
 
+/* The domain has the aperture and the granule of the device. */
 static void fake_basic_aperture(struct kunit *test)
 {
 	struct fake_config config = fake_default_config;
@@ -240,6 +241,7 @@ static void fake_basic_claim(struct kunit *test)
 	test_expect_agree(t, "when one is released");
 }
 
+/* The DMA API, strict and with a flush queue: the mapping comes and goes. */
 static void fake_basic_dma_api(struct kunit *test)
 {
 	static const char * const types[] = { "DMA", "DMA-FQ" };

@@ -30,6 +30,7 @@ static void bypass_start(struct fake_test *t, u8 boot)
 	test_start(t, &config, 1);
 }
 
+/* An endpoint that is released is blocked. */
 static void fake_bypass_released(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
@@ -60,6 +61,7 @@ static void fake_bypass_not_accepted(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, bypass_is_open(t, 1));
 }
 
+/* The field is clear while there is a driver, and as it was when it has gone. */
 static void fake_bypass_unbind(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
@@ -76,6 +78,7 @@ static void fake_bypass_unbind(struct kunit *test)
 	}
 }
 
+/* The field is as it was when the next kernel comes. */
 static void fake_bypass_shutdown(struct kunit *test)
 {
 	struct fake_test *t = test->priv;

@@ -152,11 +152,13 @@ static void config_run(struct kunit *test, bool present)
 	}
 }
 
+/* An endpoint is plugged in behind a device with an odd configuration. */
 static void fake_config_plugged(struct kunit *test)
 {
 	config_run(test, false);
 }
 
+/* The endpoint is there before the driver finds the device. */
 static void fake_config_present(struct kunit *test)
 {
 	config_run(test, true);
@@ -184,6 +186,7 @@ static void fake_config_domains(struct kunit *test)
 	test_expect_agree(t, "after attaching the last");
 }
 
+/* The device does not take the features that were chosen. */
 static void fake_config_features_ok(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
@@ -264,6 +267,7 @@ static void config_never_settles(struct fake_viommu *fake, unsigned int offset)
 	atomic_inc(&fake->generation);
 }
 
+/* A configuration that changes with each look at it is not read for ever. */
 static void fake_config_unsettled(struct kunit *test)
 {
 	struct fake_test *t = test->priv;

@@ -46,6 +46,7 @@ static void fake_events_fault(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, test_log_has(t, "", "abcd5000"));
 }
 
+/* A fault of an endpoint that nobody knows is reported with its number. */
 static void fake_events_unknown_endpoint(struct kunit *test)
 {
 	struct virtio_iommu_fault fault = events_fault(4242);

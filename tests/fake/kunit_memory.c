@@ -206,6 +206,7 @@ static void memory_start(struct memory_run *run)
 					2 * i * PAGE_SIZE, PAGE_SIZE);
 }
 
+/* Each operation, with each of its allocations failing. */
 static void fake_memory(struct kunit *test)
 {
 	const struct memory_case *param = test->param_value;

@@ -152,6 +152,7 @@ static void probe_check_regions(struct fake_test *t, unsigned int endpoint)
 	iommu_put_resv_regions(test_dev(t, endpoint), &list);
 }
 
+/* Malformed properties are reported, and never believed. */
 static void fake_probe_malformed(struct kunit *test)
 {
 	const struct probe_case *param = test->param_value;

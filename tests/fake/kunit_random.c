@@ -333,6 +333,7 @@ static bool random_sequence(struct random_run *run, u32 this_seed)
 	return true;
 }
 
+/* Random sequences of everything, over random devices. */
 static void fake_random(struct kunit *test)
 {
 	u32 first = seed ?: get_random_u32() % 1000000 + 1;

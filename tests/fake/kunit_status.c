@@ -51,6 +51,7 @@ static int status_of(struct kunit *test)
 	return param->status;
 }
 
+/* The endpoint is not accepted, and that is reported. A second try works. */
 static void fake_status_probe(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
@@ -161,6 +162,7 @@ static void fake_status_replay(struct kunit *test)
 	test_expect_agree(t, "after the second try");
 }
 
+/* The map that the caller made fails, and leaves nothing behind. */
 static void fake_status_map(struct kunit *test)
 {
 	struct fake_test *t = test->priv;

@@ -181,6 +181,7 @@ static void stress_run(struct kunit *test, bool async)
 	test_expect_agree(t, "at the end");
 }
 
+/* Everything at once, answered where it is notified. */
 static void fake_stress(struct kunit *test)
 {
 	stress_run(test, false);
