@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The driver over a device that is honest, failing, old or hostile: the KUnit suites of tests/fake.
+
+One guest runs all of them; each KUnit case is a test here.
+"""
+
+from functools import cache
+
+import pytest
+from harness import fake, log
+from harness.assertions import assert_no_leaks
+from harness.machine import DEBUG, MODULE
+
+# An allocation that fails on demand needs FAILSLAB.
+DEBUG_SUITES = ("viommu_fake_memory",)
+
+# `unsafe`: what the C driver would not survive. `slow`: every request that is never answered waits for 10 seconds.
+PARAMETERS = {
+    MODULE: {"unsafe": 1, "sequences": 150, "stress_seconds": 10},
+    DEBUG: {"unsafe": 1, "slow": 1, "sequences": 100, "stress_seconds": 30},
+}
+THOUSANDS = {"unsafe": 1, "sequences": 4000}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """What becomes of all suites on a flavour of the kernel. Each flavour runs once."""
+
+    def clean_up(guest):
+        guest.check(f"rmmod {guest.driver}")
+        assert_no_leaks(guest)
+
+    @cache
+    def run(flavour):
+        directory = tmp_path_factory.mktemp(f"fake-{flavour.name}")
+        return fake.run(directory, flavour, parameters=PARAMETERS[flavour], timeout=900, afterwards=clean_up)
+
+    return run
+
+
+def each_case():
+    for flavour in (MODULE, DEBUG):
+        for case in fake.cases():
+            if flavour == DEBUG or case.suite not in DEBUG_SUITES:
+                yield pytest.param(flavour, case, id=f"{flavour.name}-{case.suite}-{case.name}")
+
+
+on_both_kernels = pytest.mark.parametrize("flavour", [MODULE, DEBUG], ids=lambda flavour: flavour.name)
+
+
+@pytest.mark.parametrize("flavour, case", each_case())
+def test_case(runs, flavour, case):
+    run = runs(flavour)
+    results = run.of(case)
+    assert results, f"{case} did not run; {run.error or 'the guest ended well'}"
+    failed = [str(result) for result in results if result.verdict == "failed"]
+    assert not failed, "\n".join(failed)
+    assert any(result.verdict == "passed" for result in results), f"{case} was skipped"
+
+
+@on_both_kernels
+def test_guest_survives(runs, flavour):
+    error = runs(flavour).error
+    assert error is None, f"{error}"
+
+
+@on_both_kernels
+def test_log_has_no_splat(runs, flavour):
+    splats = log.splats(runs(flavour).console)
+    assert not splats, "\n\n".join(splats)
+
+
+@pytest.mark.long
+def test_thousands_of_random_sequences(tmp_path):
+    run = fake.run(tmp_path, MODULE, parameters=THOUSANDS, timeout=1200, glob="viommu_fake_random")
+    assert run.error is None, f"{run.error}"
+    assert run.results, run.console
+    failed = [str(result) for result in run.results if result.verdict != "passed"]
+    assert not failed, "\n".join(failed)
