@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Boot another kernel from this one, at once.
+ * Boot another kernel from this one: at once, or when this one panics.
  *
- *   kexec_boot KERNEL INITRAMFS COMMAND-LINE
+ *   kexec_boot [--panic] KERNEL INITRAMFS COMMAND-LINE
  *
- * INITRAMFS may be "-" for none. Devices are shut down as on a reboot.
+ * INITRAMFS may be "-" for none. At once, devices are shut down as on a reboot;
+ * on a panic they are not. For a panic, the command line of this kernel has to
+ * reserve memory: crashkernel=.
  */
 #include <fcntl.h>
 #include <linux/kexec.h>
 #include <linux/reboot.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,9 +22,16 @@ int main(int argc, char **argv)
 {
 	unsigned long flags = 0;
 	int kernel, initramfs = -1;
+	bool on_panic;
 
+	on_panic = argc > 1 && !strcmp(argv[1], "--panic");
+	if (on_panic) {
+		flags |= KEXEC_FILE_ON_CRASH;
+		argc--;
+		argv++;
+	}
 	if (argc != 4) {
-		fprintf(stderr, "usage: kexec_boot KERNEL INITRAMFS COMMAND-LINE\n");
+		fprintf(stderr, "usage: kexec_boot [--panic] KERNEL INITRAMFS COMMAND-LINE\n");
 		return EXIT_FAILURE;
 	}
 
@@ -44,6 +54,8 @@ int main(int argc, char **argv)
 		perror("kexec_file_load");
 		return EXIT_FAILURE;
 	}
+	if (on_panic)
+		return EXIT_SUCCESS;
 	syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_KEXEC, NULL);
 	perror("reboot");
 	return EXIT_FAILURE;

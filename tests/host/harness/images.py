@@ -66,6 +66,17 @@ def selftests(arch="x86_64"):
     }
 
 
+@cache
+def dma_map_benchmark():
+    """The kernel's own program of that name, for guests of this machine's architecture."""
+    selftests(host_arch())
+    program = OUTPUT / host_arch() / "dma_map_benchmark"
+    headers = OUTPUT / host_arch() / "headers/usr/include"
+    source = kernel_tree() / "tools/dma/dma_map_benchmark.c"
+    subprocess.run(["cc", "-static", "-O2", "-isystem", headers, "-o", program, source], check=True)
+    return {"bin/dma_map_benchmark": program}
+
+
 def ram_disk(path, extra_files=None, arch="x86_64"):
     """An initial RAM file system with the agent, the selftests and more."""
     return initramfs(path, {"init": AGENT} | selftests(arch) | (extra_files or {}), arch)

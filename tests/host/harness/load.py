@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Disks that are kept busy while something else happens."""
 
+from harness.machine import endpoint_id
+
 DISKS = ("vda", "nvme0n1")
 
 
@@ -44,3 +46,31 @@ class DiskLoad:
         for disk in self.disks:
             self.guest.wait_until(f"[ -e /tmp/load.{disk}.over ]")
         self.check()
+
+
+class MappingLoad:
+    """The kernel's dma_map_benchmark on the edu device: it maps and unmaps on both CPUs. It does not end by itself."""
+
+    SECONDS = 290
+
+    def __init__(self, guest):
+        self.guest = guest
+
+    def __enter__(self):
+        guest = self.guest
+        edu = f"/sys/bus/pci/devices/0000:00:{guest.slots.edu:02x}.0"
+        guest.check(f"echo dma_map_benchmark > {edu}/driver_override && basename {edu} > /sys/bus/pci/drivers_probe")
+        attached = guest.trace.since().named("attach")
+        domain = attached[attached.last("attach", endpoint=endpoint_id(guest.slots.edu))]["domain"]
+        mark = guest.trace.mark()
+        guest.check(f"dma_map_benchmark -t 2 -s {self.SECONDS} -g 1 -d 2 > /tmp/benchmark.said 2>&1 &")
+
+        def both(events):
+            return all(events.first(kind, domain=domain) is not None for kind in ("map", "unmap"))
+
+        events = guest.trace.wait_for(both, timeout=20 * guest.patience, mark=mark)
+        assert both(events), f"no mapping of dma_map_benchmark: {guest.run('cat /tmp/benchmark.said').output}"
+        return self
+
+    def __exit__(self, *_):
+        pass

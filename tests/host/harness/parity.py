@@ -52,9 +52,7 @@ def row_name(item):
     """What the table calls a test: its file, its name, and its parameters but for the kernel."""
     subject = Path(item.path).stem.removeprefix("test_").replace("_", " ")
     name = item.originalname.removeprefix("test_").replace("_", " ")
-    flavour = item.callspec.params["flavour"].name
-    parameters = item.callspec.id.split("-")
-    parameters.remove(flavour)
+    parameters = [str(value) for key, value in item.callspec.params.items() if key != "flavour"]
     return f"{subject}: {name}" + (f" ({', '.join(parameters)})" if parameters else "")
 
 
@@ -126,8 +124,9 @@ class Table:
         rows = {name: (c, rust) for name, c, rust in csv.reader(lines)}
         for name, row in self.rows.items():
             old_c, old_rust = rows.get(name, (_NOT_RUN, _NOT_RUN))
-            rows[name] = (str(row.c) if row.c.ran or row.c.failure else old_c), (
-                str(row.rust) if row.rust.ran or row.rust.failure else old_rust
+            rows[name] = (
+                (str(row.c) if row.c.ran or row.c.failure else old_c),
+                (str(row.rust) if row.rust.ran or row.rust.failure else old_rust),
             )
         out = io.StringIO()
         writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
