@@ -21,7 +21,14 @@ SCENARIOS = {
     "silent": 3,
     "nonsense": 600,
     "unmappable": 400,
+    # Of the model itself
+    "messages_arrive": 1000,
+    "loads_are_weak": 20,
+    "interrupts_respect_locks": 500,
 }
+
+# The exit status of the program when the source has no place for a mutant any more.
+NOT_APPLICABLE = 77
 
 # Errors in the engine, and the scenario that has to notice.
 MUTANTS = {
@@ -33,6 +40,7 @@ MUTANTS = {
     "unnoticed-break": "broken",
     "no-end": "silent",
     "numbers-restart": "reset",
+    "late-slot": "reset_while_collecting",
     "lost-failure": "refused_maps",
     "overtaking": "one_domain",
     "reordered": "unmappable",
@@ -43,7 +51,7 @@ DEFECTS = {
     "notify-lost": "map_and_unmap",
     "break-hidden": "broken",
     "clock-stands": "silent",
-    "acquire-ignored": "refused_maps",
+    "acquire-ignored": "messages_arrive",
     "early-pop": "map_and_unmap",
 }
 
@@ -72,7 +80,10 @@ def test_scenario_at_length(scenario):
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_wrong_engine_is_found(mutant):
-    assert_found(*model(MUTANTS[mutant], "--mutant", mutant, "--runs", 3000))
+    status, printed = model(MUTANTS[mutant], "--mutant", mutant, "--runs", 3000)
+    if status == NOT_APPLICABLE:
+        pytest.skip("the source has changed: adapt tests/hosted/model/src/mutants.rs")
+    assert_found(status, printed)
 
 
 @pytest.mark.parametrize("defect", DEFECTS)

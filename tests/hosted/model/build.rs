@@ -20,7 +20,12 @@ type Sources = BTreeMap<String, String>;
 
 /// The modules among `known` that `source` names after `super::`.
 fn neighbours<'a>(source: &str, known: &'a [String]) -> Vec<&'a String> {
-    let uses: String = source
+    let code: Vec<&str> = source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
+    let uses: String = code
+        .join("\n")
         .split("super::")
         .skip(1)
         .map(|after| after.split(';').next().unwrap_or(""))

@@ -8,6 +8,7 @@ use core::{
         Deref,
         DerefMut, //
     },
+    pin::Pin,
     ptr, //
 };
 use std::{
@@ -15,7 +16,13 @@ use std::{
     vec::Vec, //
 };
 
-use crate::error::Result;
+use crate::{
+    error::{
+        Error,
+        Result, //
+    },
+    init::PinInit, //
+};
 
 /// There is no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +62,17 @@ impl<T> KBox<T> {
     pub fn new(value: T, flags: Flags) -> Result<Self, AllocError> {
         allocate(flags);
         Ok(KBox(Box::new(value)))
+    }
+
+    /// Initialises a value in memory.
+    pub fn pin_init<E>(init: impl PinInit<T, E>, flags: Flags) -> Result<Pin<Self>>
+    where
+        Error: From<E>,
+    {
+        allocate(flags);
+        let this = KBox(Box::new(init.make()?));
+        // SAFETY: The value is in a box of its own, and does not leave it.
+        Ok(unsafe { Pin::new_unchecked(this) })
     }
 
     /// Memory without a value.

@@ -2,7 +2,10 @@
 
 //! Kernel errors.
 
-use core::num::TryFromIntError;
+use core::{
+    convert::Infallible,
+    num::TryFromIntError, //
+};
 
 use crate::alloc::{
     AllocError,
@@ -93,5 +96,11 @@ impl From<RemoveError> for Error {
 impl From<TryFromIntError> for Error {
     fn from(_: TryFromIntError) -> Error {
         code::EINVAL
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Error {
+        match never {}
     }
 }

@@ -10,6 +10,12 @@ pub trait PinInit<T, E = Infallible>: Sized {
     fn make(self) -> Result<T, E>;
 }
 
+impl<T> PinInit<T> for T {
+    fn make(self) -> Result<T, Infallible> {
+        Ok(self)
+    }
+}
+
 impl<T, E> PinInit<T, E> for Result<T, E> {
     fn make(self) -> Result<T, E> {
         self

@@ -33,20 +33,21 @@ impl<T> SpinLockIrq<T> {
     }
 
     /// Takes the lock.
-    pub fn lock(&self) -> Guard<'_, T> {
+    pub fn lock(&self) -> SpinLockIrqGuard<'_, T> {
         model::enter_atomic();
+        model::step();
         let inner = self.0.lock().expect("no task panics");
         model::join_view(&inner.view);
-        Guard { inner: Some(inner) }
+        SpinLockIrqGuard { inner: Some(inner) }
     }
 }
 
 /// Holds a [`SpinLockIrq`].
-pub struct Guard<'a, T> {
+pub struct SpinLockIrqGuard<'a, T> {
     inner: Option<shuttle::sync::MutexGuard<'a, Locked<T>>>,
 }
 
-impl<T> Deref for Guard<'_, T> {
+impl<T> Deref for SpinLockIrqGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -54,13 +55,13 @@ impl<T> Deref for Guard<'_, T> {
     }
 }
 
-impl<T> DerefMut for Guard<'_, T> {
+impl<T> DerefMut for SpinLockIrqGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner.as_mut().expect("held").value
     }
 }
 
-impl<T> Drop for Guard<'_, T> {
+impl<T> Drop for SpinLockIrqGuard<'_, T> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;

@@ -6,92 +6,113 @@
 #[allow(dead_code)] // The build script makes it.
 pub struct Mutant {
     pub name: &'static str,
+    /// The module, what is there exactly once, and what comes in its place.
     pub module: &'static str,
-    /// What is there, exactly once.
     pub find: &'static str,
     pub replace: &'static str,
 }
 
+const fn mutant(
+    name: &'static str,
+    module: &'static str,
+    find: &'static str,
+    replace: &'static str,
+) -> Mutant {
+    Mutant {
+        name,
+        module,
+        find,
+        replace,
+    }
+}
+
 pub const MUTANTS: &[Mutant] = &[
     // Nobody notifies for the CPU that has published and is interrupted before it notifies.
-    Mutant {
-        name: "owed-notification",
-        module: "request",
-        find: "} else if looks >= own_notify_at {",
-        replace: "} else if false && looks >= own_notify_at {",
-    },
-    // What is published is not notified.
-    Mutant {
-        name: "unnotified",
-        module: "request",
-        find: "        state.queue.kick_prepare()\n",
-        replace: "        state.queue.kick_prepare() && false\n",
-    },
+    mutant(
+        "owed-notification",
+        "request",
+        "looks >= own_notify_at",
+        "looks >= u32::MAX",
+    ),
     // A sync does not wait for the last request.
-    Mutant {
-        name: "early-sync",
-        module: "request",
-        find: "*target.get_or_insert(state.staging.window.next());",
-        replace: "*target.get_or_insert(state.staging.window.next().saturating_sub(1));",
-    },
+    mutant(
+        "early-sync",
+        "request",
+        "*target.get_or_insert(state.staging.window.next());",
+        "*target.get_or_insert(state.staging.window.next().saturating_sub(1));",
+    ),
+    // What is published is not notified.
+    mutant(
+        "unnotified",
+        "request",
+        "        state.queue.kick_prepare()\n",
+        "        state.queue.kick_prepare() && false\n",
+    ),
     // The answer counter goes up before the failures are told.
-    Mutant {
-        name: "swapped-stores",
-        module: "request",
-        find: "        self.has_failures.store(!state.failures.is_empty(), Release);
+    mutant(
+        "swapped-stores",
+        "request",
+        "        self.has_failures.store(!state.failures.is_empty(), Release);
         self.answered_before
             .store(state.staging.window.base(), Release);",
-        replace: "        self.answered_before
+        "        self.answered_before
             .store(state.staging.window.base(), Release);
         self.has_failures.store(!state.failures.is_empty(), Release);",
-    },
+    ),
     // Callers get each other's answers.
-    Mutant {
-        name: "any-answer",
-        module: "request",
-        find: "position(|slot| slot.seq == seq)?",
-        replace: "position(|slot| slot.seq == seq || true)?",
-    },
+    mutant(
+        "any-answer",
+        "request",
+        "position(|slot| slot.seq == seq)?",
+        "position(|slot| slot.seq == seq || true)?",
+    ),
     // Somebody else breaking the queue is not noticed.
-    Mutant {
-        name: "unnoticed-break",
-        module: "request",
-        find: "state.health == Health::Running && state.queue.is_broken()",
-        replace: "false && state.health == Health::Running && state.queue.is_broken()",
-    },
+    mutant(
+        "unnoticed-break",
+        "request",
+        "state.health == Health::Running && state.queue.is_broken()",
+        "state.queue.is_broken() && false",
+    ),
     // A device that does not answer is waited for, for ever.
-    Mutant {
-        name: "no-end",
-        module: "request",
-        find: "self.overdue > GRACE_LOOKS",
-        replace: "self.overdue > GRACE_LOOKS && false",
-    },
+    mutant(
+        "no-end",
+        "request",
+        "self.overdue > GRACE_LOOKS",
+        "self.overdue > u32::MAX - 1",
+    ),
     // After a reset, numbers start again.
-    Mutant {
-        name: "numbers-restart",
-        module: "request",
-        find: "            staging.continue_from(state.staging.window.next());\n",
-        replace: "",
-    },
+    mutant(
+        "numbers-restart",
+        "request",
+        "            staging.continue_from(state.staging.window.next());\n",
+        "",
+    ),
+    // A slot from before a reset is taken into the pool from after it.
+    mutant(
+        "late-slot",
+        "staging",
+        "if slot.seq < self.first {",
+        "if false {",
+    ),
     // A refused MAP is forgotten.
-    Mutant {
-        name: "lost-failure",
-        module: "failures",
-        find: "self.record(domain, span, Kind::Map(error))",
-        replace: "Ok(())",
-    },
+    mutant(
+        "lost-failure",
+        "failures",
+        "self.record(domain, span, Kind::Map(error))",
+        "Ok(())",
+    ),
     // An UNMAP overtakes a MAP of the same range.
-    Mutant {
-        name: "overtaking",
-        module: "staging",
-        find: "                _ => return false,\n",
-        replace: "                _ => (),\n",
-    },
+    mutant(
+        "overtaking",
+        "staging",
+        "                _ => return false,\n",
+        "                _ => (),\n",
+    ),
     // What follows a request that cannot be published yet is published before it.
-    Mutant {
-        name: "reordered",
-        module: "staging",
-        find: "let kept = if staged.is_empty() {",
-        replace: "let kept = if staged.is_empty() || true {",
-    },
+    mutant(
+        "reordered",
+        "staging",
+        "let kept = if staged.is_empty() {",
+        "let kept = if staged.is_empty() || true {",
+    ),
 ];

@@ -21,6 +21,7 @@ use kernel::{
         JoinHandle, //
     },
     prelude::*,
+    processor::cpu_relax,
     virtio::{
         Behaviour,
         Bus, //
@@ -107,8 +108,10 @@ impl Rig {
         loop {
             match self.engine.stage(request) {
                 Ok(()) => break,
-                Err(StageError::Failed(error)) => return Err(error),
                 Err(StageError::Full) => self.engine.make_room()?,
+                // A buffer could not be mapped for DMA.
+                Err(StageError::Failed(ENOMEM)) => cpu_relax(),
+                Err(StageError::Failed(error)) => return Err(error),
             }
         }
         self.note(Op::Map(domain, page));
@@ -207,6 +210,7 @@ impl Rig {
             match self.engine.stage(request) {
                 Ok(()) => self.note(Op::Map(99, page)),
                 Err(StageError::Full) => break,
+                Err(StageError::Failed(ENOMEM)) => continue,
                 Err(StageError::Failed(error)) => panic!("cannot stage: {error:?}"),
             }
             room += 1;
