@@ -77,6 +77,18 @@ def dma_map_benchmark():
     return {"bin/dma_map_benchmark": program}
 
 
+@cache
+def vfio_selftests():
+    """The kernel's own selftests of VFIO, for guests of this machine's architecture."""
+    selftests(host_arch())
+    programs = OUTPUT / host_arch() / "vfio"
+    programs.mkdir(exist_ok=True)
+    headers = OUTPUT / host_arch() / "headers/usr/include"
+    source = kernel_tree() / "tools/testing/selftests/vfio"
+    _make("-C", source, f"OUTPUT={programs}", f"KHDR_INCLUDES=-isystem {headers}", "LDFLAGS=-static")
+    return {f"selftests/vfio/{path.name}": path for path in programs.glob("vfio_*_test")}
+
+
 def ram_disk(path, extra_files=None, arch="x86_64"):
     """An initial RAM file system with the agent, the selftests and more."""
     return initramfs(path, {"init": AGENT} | selftests(arch) | (extra_files or {}), arch)
