@@ -14,6 +14,7 @@ class Guests:
     def __init__(self, directory, flavour):
         self.directory, self.flavour = directory, flavour
         self.all = []
+        self._reported = set()
 
     def start(self, flavour=None, **options):
         """Start a guest, and wait for nothing."""
@@ -36,13 +37,14 @@ class Guests:
         finally:
             for guest in self.all:
                 guest.kill()
+        self.check_logs()
+
+    def check_logs(self):
+        """Fails if the log of one holds what it must not, but once only for each of these."""
         for guest in self.all:
-            check_log(guest)
-
-
-def check_log(guest):
-    splats = log.splats(guest.console)
-    assert not splats, f"in {guest.console_log}:\n" + "\n\n".join(splats)
+            splats = [splat for splat in log.splats(guest.console) if splat.splitlines()[0] not in self._reported]
+            self._reported |= {splat.splitlines()[0] for splat in splats}
+            assert not splats, f"{splats[0].splitlines()[0]}\nin {guest.console_log}:\n" + "\n\n".join(splats)
 
 
 def pytest_addoption(parser):
@@ -101,6 +103,14 @@ def guests(flavour, tmp_path_factory, request):
     started = Guests(tmp_path_factory.mktemp(name), flavour)
     yield started
     started.finish()
+
+
+@pytest.fixture(autouse=True)
+def logs_are_checked(request):
+    """With both drivers side by side, a report in a log counts against the test that caused it."""
+    yield
+    if request.node.get_closest_marker("parity") and "guests" in request.fixturenames:
+        request.getfixturevalue("guests").check_logs()
 
 
 def pytest_unconfigure(config):

@@ -2,15 +2,14 @@
 """The driver as a module: it stays while it is in use, and goes without a trace when it is not."""
 
 import pytest
+from harness import parity
 from harness.assertions import assert_no_leaks, assert_restored_before_reset
-from harness.machine import DEBUG, MODULE
+from harness.machine import C_DRIVER, DEBUG, MODULE
+
+pytestmark = parity.over(MODULE, DEBUG)
 
 MODALIAS = "virtio:d00000017v00001AF4"
-
-
-@pytest.fixture(scope="module", params=[MODULE, DEBUG], ids=lambda flavour: flavour.name)
-def flavour(request):
-    return request.param
+TIMES = 100
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +31,13 @@ def test_alias_of_the_device_loads_the_module(guest):
     guest.selftest("group_types.sh DMA-FQ")
 
 
-def test_driver_is_not_unbound_while_it_has_endpoints(guest):
-    driver = guest.check(f"readlink -f $(dirname $(grep -l {MODALIAS} /sys/bus/virtio/devices/*/modalias))/driver")
-    result = guest.run(f"cd {driver} && for device in virtio*; do echo $device > unbind || exit 1; done")
-    assert result.status != 0, f"unbound: {result.output}"
-    guest.selftest("disk_data.sh")
-
-
 def test_module_is_not_unloaded_while_it_has_endpoints(guest):
     result = guest.run(f"rmmod {guest.flavour.module}")
     assert result.status != 0, f"unloaded: {result.output}"
     guest.selftest("disk_data.sh")
 
 
+@parity.c_driver("leaves the global bypass field alone: it is never cleared")
 def test_unload_without_endpoints_restores_global_bypass_before_the_reset(guest):
     guest.check(
         f"for device in /sys/bus/pci/devices/*; do"
@@ -56,6 +49,20 @@ def test_unload_without_endpoints_restores_global_bypass_before_the_reset(guest)
     assert_restored_before_reset(guest.trace.since(mark), boot_value=1)
 
 
+def test_module_is_loaded_and_unloaded_100_times(guest):
+    """Without endpoints; each time the device is taken and given back."""
+    mark = guest.trace.mark()
+    module = guest.flavour.module
+    guest.check(
+        f"i=0; while [ $i -lt {TIMES} ]; do insmod /lib/{module}.ko && rmmod {module} || exit 1; i=$((i + 1)); done",
+        timeout=200,
+    )
+    resets = guest.trace.since(mark).named("device_reset")
+    assert len(resets) >= TIMES, f"the device saw {len(resets)} resets"
+    assert_no_leaks(guest)
+
+
+@parity.c_driver("leaves the global bypass open")
 def test_module_can_be_loaded_again(guest):
     mark = guest.trace.mark()
     guest.load_driver()
@@ -65,3 +72,26 @@ def test_module_can_be_loaded_again(guest):
     guest.selftest("disk_data.sh")
     assert guest.trace.since(mark).bypass() == 0
     assert_no_leaks(guest)
+
+
+def test_driver_that_comes_late_leaves_the_disks_alone(guests):
+    """Disks that have waited in vain are outside of the IOMMU for good. They go on if the global bypass stays open."""
+    parameters = {} if guests.flavour == C_DRIVER else {"keep_boot_bypass": 1}
+    guest = guests.start(boot_bypass=True, endpoints_wait=1, parameters=parameters)
+    guest.wait_ready(timeout=90)
+    guest.wait_for_disks()
+    guest.load_driver()
+    disk = f"/sys/bus/pci/devices/0000:00:{guest.slots.disk:02x}.0"
+    guest.check(f"[ -e {disk}/driver ] && [ ! -e {disk}/iommu_group ]")
+    for name in ("vda", "nvme0n1"):
+        guest.check(f"disk-test /dev/{name} 1")
+    guest.check(f"[ -e /sys/bus/pci/devices/0000:00:{guest.slots.edu:02x}.0/iommu_group ]")
+
+
+@parity.c_driver("oopses: NULL pointer in iommu_device_unlink, the endpoints are still there")
+def test_driver_is_not_unbound_while_it_has_endpoints(guests):
+    guest = guests.boot()
+    driver = guest.check(f"readlink -f $(dirname $(grep -l {MODALIAS} /sys/bus/virtio/devices/*/modalias))/driver")
+    result = guest.run(f"cd {driver} && for device in virtio*; do echo $device > unbind || exit 1; done")
+    assert result.status != 0, f"unbound: {result.output}"
+    guest.selftest("disk_data.sh")

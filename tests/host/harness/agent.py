@@ -141,7 +141,7 @@ class AgentGuest(Guest):
     def run(self, command, timeout=60):
         """Run a command in the guest's shell; returns a Result."""
         if not self.answers:
-            raise GuestError(f"the guest does not answer any more: `{command}` was not run")
+            raise GuestError(f"not run: the guest did not survive an earlier test\n{command}")
         token = secrets.token_hex(8)
         self._send(token, command)
         output = self._read_until(f"\n{token} ".encode(), timeout, f"`{command}`")

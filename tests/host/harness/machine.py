@@ -151,6 +151,7 @@ class Machine(AgentGuest):
         files=None,
         traced=(),
         reboots=False,
+        endpoints_wait=120,
         memory=None,
         devices=(),
         extra=(),
@@ -171,7 +172,7 @@ class Machine(AgentGuest):
         if flavour.module:
             files |= images.modules(flavour.variant, flavour.arch)
             # The endpoints wait for the driver that long, in seconds.
-            command_line += " deferred_probe_timeout=120"
+            command_line += f" deferred_probe_timeout={endpoints_wait}"
         else:
             command_line += "".join(f" virtio_iommu.{parameter}" for parameter in self.parameters)
         self.disk = disk or qemu.disk_image(directory / "disk.img")

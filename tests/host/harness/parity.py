@@ -141,5 +141,5 @@ def first_line(report):
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else str(report.longrepr)
     line = text.strip().splitlines()[0].removeprefix("AssertionError: ").removeprefix("qemu.GuestError: ")
-    line = re.sub(r"/\S*/(?=[^/\s]*$|\w+\.log)", "", line)
-    return line[:160]
+    # Time stamps of the kernel log differ from run to run.
+    return re.sub(r"\[ *\d+\.\d+\] ", "", line)[:160]
