@@ -22,12 +22,17 @@ use crate::{
     prelude::*, //
 };
 
+mod access;
 mod adapter;
 mod config;
 mod dev;
 mod queues;
 mod virtqueue;
 
+pub use self::access::{
+    Access,
+    Notification, //
+};
 pub use self::adapter::Adapter;
 pub use self::config::{
     ConfigField,

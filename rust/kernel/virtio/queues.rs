@@ -45,6 +45,7 @@ use crate::{
     types::ForeignOwnable, //
 };
 use core::{
+    cell::UnsafeCell,
     marker::PhantomData,
     ptr::{
         self,
@@ -96,14 +97,15 @@ unsafe fn drop_buffer<B: Buffer>(token: NonNull<c_void>) {
 /// - Tokens are only put into `vq` by the one [`Virtqueue`] that was made for it, once
 ///   `drop_buffer` was populated, with the function for the [`Buffer`] type of that handle. Each is
 ///   from [`KBox::into_raw`] for that type.
-/// - `in_flight` is the number of tokens that were put into `vq` and not got back.
+/// - `in_flight` is the number of tokens that were put into `vq` and not got back. It is only
+///   accessed by operations that need `&mut` of that handle, and by the destructor of [`Queues`].
 pub(super) struct Queue {
     pub(super) vq: NonNull<bindings::virtqueue>,
     /// Number of descriptors in the ring.
     pub(super) size: u32,
     /// Whether a buffer takes one descriptor of the ring, however many parts it has.
     pub(super) indirect: bool,
-    pub(super) in_flight: Atomic<u32>,
+    pub(super) in_flight: UnsafeCell<u32>,
     drop_buffer: SetOnce<DropBuffer>,
     wants_callback: bool,
     callback: SetOnce<Arc<dyn Callback>>,
@@ -126,8 +128,8 @@ pub(super) struct Queues {
 unsafe impl Send for Queues {}
 
 // SAFETY: Shared, a `Queues` is good for what `Virtqueue` and `Notifier` do with it: operations
-// that need serialization are called through the `&mut` reference to the only `Virtqueue` of a
-// queue, the others need none. The other fields are `Sync`.
+// that need serialization, those on `in_flight` among them, are called through the `&mut` reference
+// to the only `Virtqueue` of a queue, the others need none. The other fields are `Sync`.
 unsafe impl Sync for Queues {}
 
 impl Queues {
@@ -170,7 +172,10 @@ impl Drop for Queues {
         for queue in &self.list {
             // Not simply until there is none: the C function then checks that all descriptors are
             // free, which a device that writes to the ring can make untrue, and it means BUG().
-            for _ in 0..queue.in_flight.load(Relaxed) {
+            //
+            // SAFETY: `&mut self` is the proof that no handle uses the queue.
+            let in_flight = unsafe { *queue.in_flight.get() };
+            for _ in 0..in_flight {
                 // SAFETY: By the type invariants `vq` is valid. The device is stopped, and
                 // `&mut self` is the proof that no handle uses the queue.
                 let token = unsafe { bindings::virtqueue_detach_unused_buf(queue.vq.as_ptr()) };
@@ -314,7 +319,7 @@ pub(super) fn find<'a>(dev: &'a Device<Core<'_>>, infos: &[QueueInfo]) -> Result
                 // SAFETY: `vq` is valid.
                 size: unsafe { bindings::virtqueue_get_vring_size(vq.as_ptr()) },
                 indirect: dev.has_feature(bindings::VIRTIO_RING_F_INDIRECT_DESC),
-                in_flight: Atomic::new(0),
+                in_flight: UnsafeCell::new(0),
                 drop_buffer: SetOnce::new(),
                 wants_callback: info.callback,
                 callback: SetOnce::new(),
@@ -429,6 +434,28 @@ impl Virtqueues<'_> {
             // SAFETY: By the type invariants of `Device`, `dev` is valid. It is bound to a driver
             // that is in its probe or restore callback, with features negotiated.
             unsafe { bindings::virtio_device_ready(self.dev.as_raw()) };
+        }
+    }
+}
+
+impl Queue {
+    /// Whether the queue is broken.
+    #[inline]
+    pub(super) fn is_broken(&self) -> bool {
+        // SAFETY: `vq` is valid by the type invariants. The function is one load, which may be
+        // concurrent to everything.
+        unsafe { bindings::virtqueue_is_broken(self.vq.as_ptr()) }
+    }
+
+    /// Notifies the device. Errors: `EIO` if the queue is broken or the notification fails.
+    #[inline]
+    pub(super) fn notify(&self) -> Result {
+        // SAFETY: `vq` is valid by the type invariants. The function need not be serialized with
+        // others.
+        if unsafe { bindings::virtqueue_notify(self.vq.as_ptr()) } {
+            Ok(())
+        } else {
+            Err(EIO)
         }
     }
 }

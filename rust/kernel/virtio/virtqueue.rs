@@ -4,30 +4,18 @@
 //!
 //! C header: [`include/linux/virtio.h`](srctree/include/linux/virtio.h)
 
-use super::queues::{
-    Queue,
-    Shared, //
+use super::{
+    queues::{
+        Queue,
+        Shared, //
+    },
+    Access, //
 };
 use crate::{
-    bindings,
-    error::to_result,
     prelude::*,
-    sync::{
-        atomic::Relaxed,
-        Arc, //
-    }, //
+    sync::Arc, //
 };
-use core::{
-    marker::PhantomData,
-    mem::{
-        size_of,
-        MaybeUninit, //
-    },
-    ptr::{
-        self,
-        NonNull, //
-    }, //
-};
+use core::marker::PhantomData;
 
 /// Memory that a device can be given through a [`Virtqueue`].
 ///
@@ -152,27 +140,6 @@ pub struct Virtqueue<B: Buffer> {
     _buffer: PhantomData<fn(KBox<B>) -> KBox<B>>,
 }
 
-/// Whether `bytes` lies in the kernel's linear mapping, where neighbouring addresses are
-/// neighbours in physical memory, too. `bytes` must not be empty.
-///
-/// The caller got `bytes` from the object at `object`, which lies in a [`KBox`].
-#[inline]
-fn is_linear<B>(object: *const B, bytes: *const u8, len: usize) -> bool {
-    let offset = bytes.addr().wrapping_sub(object.addr());
-
-    // The usual case, without a call: part of the object. That is memory from `kmalloc()`, which
-    // is always in the linear mapping.
-    if offset < size_of::<B>() && len <= size_of::<B>() - offset {
-        return true;
-    }
-
-    // A slice lies in one allocation, and each allocation is in the linear mapping with all of it
-    // or not at all. Both ends are looked at in spite of that, so that this does not depend on it.
-    let last = bytes.wrapping_add(len - 1);
-    // SAFETY: The function takes any address.
-    unsafe { bindings::virt_addr_valid(bytes.cast()) && bindings::virt_addr_valid(last.cast()) }
-}
-
 impl<B: Buffer> Virtqueue<B> {
     /// Creates the handle of a queue. The caller has to establish the invariants.
     pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
@@ -188,6 +155,15 @@ impl<B: Buffer> Virtqueue<B> {
     fn with<R>(&self, f: impl FnOnce(&Queue) -> R) -> Option<R> {
         let queues = self.shared.queues.try_access()?;
         queues.get(self.index).map(f)
+    }
+
+    /// Starts a series of operations. `None` if the queue is gone.
+    ///
+    /// Each of the operations below begins with this. To begin once for several is cheaper, and
+    /// the queue cannot go away in between.
+    #[inline]
+    pub fn access(&mut self) -> Option<Access<'_, B>> {
+        Access::new(&self.shared, self.index)
     }
 
     /// Gives a buffer to the device. It learns of it through [`kick_prepare`](Self::kick_prepare)
@@ -220,88 +196,10 @@ impl<B: Buffer> Virtqueue<B> {
     /// `u8`, whatever the device writes is a valid value.
     #[inline]
     pub fn add(&mut self, buf: KBox<B>) -> Result<(), (KBox<B>, Error)> {
-        let object = KBox::into_raw(buf);
-
-        let result = self.add_raw(object);
-        // SAFETY: `object` is from `KBox::into_raw`, and was not added to the queue, so that nobody
-        // else has it.
-        result.map_err(|error| (unsafe { KBox::from_raw(object) }, error))
-    }
-
-    /// Adds the buffer at `object`, which comes from [`KBox::into_raw`] and belongs to the queue if
-    /// this succeeds.
-    #[inline]
-    fn add_raw(&mut self, object: *mut B) -> Result {
-        // SAFETY: `add` owns what `object` points to. The reference and the slices end when this
-        // function returns an error, or when the buffer leaves the queue; nothing else refers to
-        // the object until then. `B: 'static`, so that the lifetime can be that long.
-        let (readable, writable) = unsafe { (*object).segments() };
-
-        let mut lists = [const { MaybeUninit::<bindings::scatterlist>::uninit() }; 2];
-        let mut list_ptrs = [ptr::null_mut(); 2];
-        let mut used = 0;
-        for (bytes, len) in [
-            (readable.as_ptr(), readable.len()),
-            (writable.as_mut_ptr().cast_const(), writable.len()),
-        ] {
-            if len == 0 {
-                continue;
-            }
-            let c_len = u32::try_from(len).map_err(|_| EINVAL)?;
-            if !is_linear(object, bytes, len) {
-                return Err(EINVAL);
-            }
-            let list = lists[used].as_mut_ptr();
-            // SAFETY: `list` has room for a `struct scatterlist`. The bytes are `len` bytes of the
-            // linear mapping, as the function needs it, since it stores the page of the first of
-            // them, and the length.
-            unsafe { bindings::sg_init_one(list, bytes.cast(), c_len) };
-            list_ptrs[used] = list;
-            used += 1;
+        match self.access() {
+            Some(mut access) => access.add(buf),
+            None => Err((buf, ENODEV)),
         }
-
-        // CAST: 0 or 1.
-        let readers = u32::from(!readable.is_empty());
-        let writers = u32::from(!writable.is_empty());
-        self.with(|queue| {
-            let parts = readers + writers;
-            if parts == 0 || parts > queue.size {
-                return Err(EINVAL);
-            }
-            // The C function would notify the device before it fails, and that can be slow: callers
-            // have a lock.
-            let needed = if queue.indirect { 1 } else { parts };
-            // SAFETY: `queue.vq` is valid by the type invariants of `Queue`, which is not dropped
-            // while `with` calls this. `&mut self` is what operations need that change the number.
-            if unsafe { (*queue.vq.as_ptr()).num_free } < needed {
-                return Err(ENOSPC);
-            }
-            // SAFETY:
-            // - `queue.vq` is valid by the type invariants of `Queue`, which is not dropped while
-            //   `with` calls this. `&mut self` serializes this with the other operations, since
-            //   this is the only handle.
-            // - `list_ptrs` holds as many scatterlists as are announced, readable ones first. Each
-            //   has one entry and its end mark. They are not used after the call.
-            // - What they point to stays valid until the buffer leaves the queue; see `add`.
-            // - The token is not null. INVARIANT: It is from `KBox::into_raw` for the type of this
-            //   handle.
-            to_result(unsafe {
-                bindings::virtqueue_add_sgs(
-                    queue.vq.as_ptr(),
-                    list_ptrs.as_mut_ptr(),
-                    readers,
-                    writers,
-                    object.cast(),
-                    GFP_ATOMIC.as_raw(),
-                )
-            })?;
-            // INVARIANT: One more. Only this handle changes the number.
-            queue
-                .in_flight
-                .store(queue.in_flight.load(Relaxed) + 1, Relaxed);
-            Ok(())
-        })
-        .unwrap_or(Err(ENODEV))
     }
 
     /// Takes a buffer that the device has used out of the queue.
@@ -310,53 +208,24 @@ impl<B: Buffer> Virtqueue<B> {
     /// or gone. Who waits for a buffer has to look at [`is_broken`](Self::is_broken), too.
     #[inline]
     pub fn pop(&mut self) -> Option<Completed<B>> {
-        let mut claimed: c_uint = 0;
-
-        let token = self.with(|queue| {
-            // SAFETY: `queue.vq` is valid by the type invariants of `Queue`, which is not dropped
-            // while `with` calls this. `&mut self` serializes this with the other operations.
-            let token = unsafe { bindings::virtqueue_get_buf(queue.vq.as_ptr(), &mut claimed) };
-            let token = NonNull::new(token)?;
-            // INVARIANT: One less. Only this handle changes the number.
-            queue
-                .in_flight
-                .store(queue.in_flight.load(Relaxed).saturating_sub(1), Relaxed);
-            Some(token)
-        })??;
-
-        // SAFETY: By the type invariants of `Queue` the token was made from a `KBox<B>`. The
-        // virtqueue forgets a token when it returns it, and refuses identifiers that it has no
-        // token for, whatever the device makes up: so nobody else has this one. The device has
-        // returned the buffer.
-        let mut buf = unsafe { KBox::<B>::from_raw(token.as_ptr().cast()) };
-        let room = buf.segments().1.len();
-        Some(Completed {
-            buf,
-            // CAST: A `usize` has 32 bits at least.
-            written: room.min(claimed as usize),
-            claimed,
-        })
+        self.access()?.pop()
     }
 
     /// Publishes what was added, and tells whether the device has to be notified of it.
     ///
     /// Under the lock that the queue is in. Then, outside of it, call [`Notifier::notify`] if this
-    /// returns `true`.
+    /// returns `true`; or send what [`Access::into_notification`] returns.
     #[inline]
     pub fn kick_prepare(&mut self) -> bool {
-        self.with(|queue| {
-            // SAFETY: As in `pop`.
-            unsafe { bindings::virtqueue_kick_prepare(queue.vq.as_ptr()) }
-        })
-        .unwrap_or(false)
+        self.access()
+            .is_some_and(|mut access| access.kick_prepare())
     }
 
     /// Asks the device not to interrupt when it has used buffers. It may do so all the same.
     pub fn disable_cb(&mut self) {
-        self.with(|queue| {
-            // SAFETY: As in `pop`.
-            unsafe { bindings::virtqueue_disable_cb(queue.vq.as_ptr()) }
-        });
+        if let Some(mut access) = self.access() {
+            access.disable_cb();
+        }
     }
 
     /// Asks the device to interrupt when it has used buffers.
@@ -365,11 +234,7 @@ impl<B: Buffer> Virtqueue<B> {
     /// [`pop`](Self::pop) then. Returns `true` if the queue is broken or gone, so that a loop ends.
     #[must_use]
     pub fn enable_cb(&mut self) -> bool {
-        self.with(|queue| {
-            // SAFETY: As in `pop`.
-            unsafe { bindings::virtqueue_enable_cb(queue.vq.as_ptr()) }
-        })
-        .unwrap_or(true)
+        self.access().is_none_or(|mut access| access.enable_cb())
     }
 
     /// Returns the number of descriptors in the ring; 0 if the queue is gone.
@@ -414,11 +279,7 @@ fn is_broken(shared: &Shared, index: usize) -> bool {
     let Some(queues) = shared.queues.try_access() else {
         return true;
     };
-    queues.get(index).is_none_or(|queue| {
-        // SAFETY: `queue.vq` is valid by the type invariants of `Queue`, and `queues` keeps it from
-        // being dropped. The function is one load, which may be concurrent to everything.
-        unsafe { bindings::virtqueue_is_broken(queue.vq.as_ptr()) }
-    })
+    queues.get(index).is_none_or(Queue::is_broken)
 }
 
 /// A handle of a virtqueue for what needs no serialization.
@@ -439,13 +300,7 @@ impl Notifier {
         let queues = self.shared.queues.try_access().ok_or(ENODEV)?;
         let queue = queues.get(self.index).ok_or(ENODEV)?;
 
-        // SAFETY: `queue.vq` is valid by the type invariants of `Queue`, and `queues` keeps it from
-        // being dropped. The function need not be serialized with others.
-        if unsafe { bindings::virtqueue_notify(queue.vq.as_ptr()) } {
-            Ok(())
-        } else {
-            Err(EIO)
-        }
+        queue.notify()
     }
 
     /// Whether the queue is broken, or gone: no buffer will come out of it any more.
