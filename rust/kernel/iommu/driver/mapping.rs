@@ -151,4 +151,47 @@ impl<'a> Gather<'a> {
             (*raw).end = last.max((*raw).end);
         }
     }
+
+    /// Adds the addresses from `first` to `last`, inclusive, if they make one range with what was
+    /// added before. Returns whether they did.
+    ///
+    /// Does nothing if `first` is larger than `last`, or does not fit into an `unsigned long`.
+    #[inline]
+    pub fn extend(&mut self, first: u64, last: u64) -> bool {
+        let (first, last) = match self.range() {
+            None => (first, last),
+            Some((start, end))
+                if first <= end.saturating_add(1) && start <= last.saturating_add(1) =>
+            {
+                (first.min(start), last.max(end))
+            }
+            Some(_) => return false,
+        };
+        self.restart(first, last)
+    }
+
+    /// Forgets what was added, and adds the addresses from `first` to `last`, inclusive. Returns
+    /// whether it did.
+    ///
+    /// Does nothing if `first` is larger than `last`, or does not fit into an `unsigned long`.
+    #[inline]
+    pub fn restart(&mut self, first: u64, last: u64) -> bool {
+        let Some(raw) = self.raw else { return false };
+        let (Ok(first), Ok(last)) = (c_ulong::try_from(first), c_ulong::try_from(last)) else {
+            return false;
+        };
+        if first > last {
+            return false;
+        }
+
+        // SAFETY: By the type invariants, `raw` is valid and initialized, and nobody else accesses
+        // it.
+        unsafe {
+            let raw = raw.as_ptr();
+
+            (*raw).start = first;
+            (*raw).end = last;
+        }
+        true
+    }
 }

@@ -93,11 +93,45 @@ mod limits {
     }
 
     #[test]
+    fn gather_one_range() {
+        let mut raw = bindings::iommu_iotlb_gather {
+            start: MAX,
+            ..pin_init::zeroed()
+        };
+
+        // SAFETY: `raw` is initialized, and not used elsewhere before `gather` is gone.
+        let mut gather = unsafe { Gather::from_raw(&mut raw) };
+
+        assert!(!gather.extend(5, 4));
+        assert_eq!(gather.range(), None);
+        for (first, last, done, range) in [
+            (0x2000, 0x2fff, true, (0x2000, 0x2fff)),
+            (0x3001, 0x3fff, false, (0x2000, 0x2fff)),
+            (0x3000, 0x3fff, true, (0x2000, 0x3fff)),
+            (0x0000, 0x1ffe, false, (0x2000, 0x3fff)),
+            (0x1000, 0x1fff, true, (0x1000, 0x3fff)),
+            (0x1800, 0x2800, true, (0x1000, 0x3fff)),
+        ] {
+            assert_eq!(gather.extend(first, last), done);
+            assert_eq!(gather.range(), Some(range));
+        }
+        assert!(!gather.restart(5, 4));
+        assert_eq!(gather.range(), Some((0x1000, 0x3fff)));
+        assert!(gather.restart(MAX as u64, MAX as u64));
+        assert_eq!(gather.range(), Some((MAX as u64, MAX as u64)));
+        assert!(!gather.extend(0, 0));
+        assert!(gather.extend(0, MAX as u64 - 1));
+        assert_eq!(gather.range(), Some((0, MAX as u64)));
+    }
+
+    #[test]
     fn no_gather() {
         // SAFETY: Null is allowed.
         let mut gather = unsafe { Gather::from_raw(core::ptr::null_mut()) };
 
         gather.add_range(0, 1);
+        assert!(!gather.extend(0, 1));
+        assert!(!gather.restart(0, 1));
         assert_eq!(gather.range(), None);
         assert!(!gather.queued());
     }
