@@ -37,6 +37,7 @@ use super::{
         Mappings,
         Reservation, //
     },
+    pending::Pending,
     request::StageError, //
 };
 use crate::uapi::{
@@ -70,6 +71,8 @@ impl Presence {
 
 struct State {
     mappings: Mappings,
+    /// What was unmapped for a later flush.
+    pending: Pending,
     presence: Presence,
     /// Attached endpoints. Changed with the device's attach lock held as well.
     endpoints: usize,
@@ -96,6 +99,7 @@ impl PagingDomain {
                 id,
                 state <- new_spinlock_irq!(State {
                     mappings: Mappings::new(),
+                    pending: Pending::new(),
                     presence: Presence::Absent,
                     endpoints: 0,
                 }),
@@ -153,6 +157,7 @@ impl PagingDomain {
         state.endpoints = state.endpoints.saturating_sub(1);
         if state.endpoints == 0 {
             state.presence = Presence::Absent;
+            state.pending.clear();
             drop(state);
             self.viommu.engine().forget_domain(self.id);
         }
@@ -238,34 +243,73 @@ impl PagingDomain {
         }
     }
 
-    /// Removes mappings from the start of `span` on. Returns how many bytes, counted from there.
-    fn unmap(&self, span: Span) -> usize {
-        let mut removed: Option<Span> = None;
-        let mut told = false;
-        let mut rest = Some(span);
-        while let Some(todo) = rest {
-            let mut state = self.state.lock();
-            let Some(run) = state.mappings.remove_run(todo) else {
-                break;
+    /// Removes mappings from the start of `span` on. Returns what was removed, and whether the
+    /// device has to be told.
+    #[inline]
+    fn remove(&self, span: Span) -> Option<(Span, bool)> {
+        let mut removed: Option<(Span, bool)> = None;
+        let mut todo = span;
+        loop {
+            let (run, present) = {
+                let mut state = self.state.lock();
+                let Some(run) = state.mappings.remove_run(todo) else {
+                    return removed;
+                };
+                (run, state.presence.covers(run.first()))
             };
-            told |= state.presence.covers(run.first());
-            drop(state);
-            removed = Some(removed.map_or(run, |before| before.hull(run)));
-            rest = run
-                .last()
-                .checked_add(1)
-                .and_then(|next| Span::new(next, span.last()));
+            let (hull, told) = match removed {
+                Some((before, told)) => (before.hull(run), told || present),
+                None => (run, present),
+            };
+            removed = Some((hull, told));
+            match run.last().checked_add(1) {
+                Some(next) if next <= span.last() => todo = Span::new(next, span.last())?,
+                _ => return removed,
+            }
         }
+    }
 
-        let Some(removed) = removed else {
-            return 0;
-        };
-        if told {
-            // Nobody can reuse the range before this returns, so the lock is not needed. If the
-            // device is out of use, the engine has said so, and there is nobody left to tell.
-            let _ = self.viommu.engine().unmap(self.id, removed);
+    /// Stages an UNMAP. The caller holds no lock.
+    fn stage_unmap(&self, span: Span) {
+        // If the device is out of use, the engine has said so, and there is nobody left to tell.
+        let _ = self.viommu.engine().unmap(self.id, span);
+    }
+
+    /// Takes note of a range for the next [`Self::flush`].
+    #[inline]
+    fn defer_unmap(&self, span: Span) {
+        while !self.state.lock().pending.add(span) {
+            if self.stage_pending().is_err() {
+                return;
+            }
         }
-        usize::try_from(removed.size_saturating()).unwrap_or(usize::MAX)
+    }
+
+    /// Stages an UNMAP of each range that waits for it.
+    fn stage_pending(&self) -> Result {
+        loop {
+            let mut state = self.state.lock();
+            let Some(span) = state.pending.last() else {
+                return Ok(());
+            };
+            let domain = self.id;
+            match self.viommu.engine().stage(Request::Unmap { domain, span }) {
+                Ok(()) => state.pending.remove_last(),
+                Err(error) => {
+                    drop(state);
+                    match error {
+                        StageError::Full => self.viommu.engine().make_room()?,
+                        StageError::Failed(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns when the device does not translate any more what was unmapped before.
+    fn flush(&self) -> Result {
+        self.stage_pending()?;
+        self.viommu.engine().sync()
     }
 }
 
@@ -275,6 +319,13 @@ impl PinnedDrop for PagingDomain {
         self.viommu.engine().forget_domain(self.id);
         self.viommu.domain_ids().free(self.id);
     }
+}
+
+/// The range that is to be unmapped with the next sync.
+#[inline]
+fn gathered(gather: &Gather<'_>) -> Option<Span> {
+    let (first, last) = gather.range()?;
+    Span::new(first, last)
 }
 
 /// What the IOMMU core holds of a domain. Endpoints attached to it hold it too.
@@ -314,28 +365,46 @@ impl driver::Domain for DomainHandle {
         iova: u64,
         pgsize: usize,
         pgcount: usize,
-        _gather: &mut Gather<'_>,
+        gather: &mut Gather<'_>,
     ) -> usize {
         let size = pgsize.saturating_mul(pgcount);
-        match Span::from_size(iova, size) {
-            Some(span) => self.0.unmap(span),
-            None => 0,
+        let Some(span) = Span::from_size(iova, size) else {
+            return 0;
+        };
+        let Some((removed, told)) = self.0.remove(span) else {
+            return 0;
+        };
+        // Nobody uses the range again before a flush or a sync, so the lock is not needed for this.
+        if told && gather.queued() {
+            self.0.defer_unmap(removed);
+        } else if told && !gather.extend(removed.first(), removed.last()) {
+            // It does not touch what was gathered before: that goes to the device.
+            if let Some(before) = gathered(gather) {
+                self.0.stage_unmap(before);
+            }
+            if !gather.restart(removed.first(), removed.last()) {
+                self.0.stage_unmap(removed);
+            }
         }
+        usize::try_from(removed.size_saturating()).unwrap_or(usize::MAX)
     }
 
     #[inline]
     fn iova_to_phys(self: Pin<&Self>, iova: u64) -> Option<PhysAddr> {
-        self.0.state.lock().mappings.lookup(iova)?.translate(iova)
+        self.0.state.lock().mappings.translate(iova)
     }
 
     // What goes wrong with an UNMAP is remembered and reported by the engine.
     fn flush_all(self: Pin<&Self>) {
-        let _ = self.0.viommu.engine().sync();
+        let _ = self.0.flush();
     }
 
     #[inline]
-    fn sync(self: Pin<&Self>, _gather: &Gather<'_>) {
-        let _ = self.0.viommu.engine().sync();
+    fn sync(self: Pin<&Self>, gather: &Gather<'_>) {
+        let _ = match gathered(gather) {
+            Some(span) => self.0.viommu.engine().unmap_and_sync(self.0.id, span),
+            None => self.0.flush(),
+        };
     }
 
     #[inline]

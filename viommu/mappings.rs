@@ -39,17 +39,6 @@ pub(super) struct Mapping {
     pub(super) flags: MapFlags,
 }
 
-impl Mapping {
-    /// The physical address to which `iova` is mapped; [`None`] if it is not part of the mapping.
-    #[inline]
-    pub(super) const fn translate(&self, iova: u64) -> Option<u64> {
-        if !self.span.contains(iova) {
-            return None;
-        }
-        self.phys.checked_add(iova.wrapping_sub(self.span.first()))
-    }
-}
-
 /// The place of a mapping in the tree.
 ///
 /// Keys are compared as intervals: one is less than another if it ends before the other begins, and
@@ -102,7 +91,8 @@ impl Eq for Key {}
 /// What a mapping leads to.
 #[derive(Clone, Copy)]
 struct Target {
-    phys: u64,
+    /// The physical address minus the IO virtual one, modulo 2^64.
+    offset: u64,
     flags: MapFlags,
 }
 
@@ -227,7 +217,7 @@ impl Mappings {
             return Err(InsertError::NoNode);
         };
         let target = Target {
-            phys: mapping.phys,
+            offset: mapping.phys.wrapping_sub(mapping.span.first()),
             flags: mapping.flags,
         };
         // INVARIANT: The entry is vacant, so the key is not equal to any in the tree: it overlaps
@@ -270,11 +260,11 @@ impl Mappings {
         removed
     }
 
-    /// The mapping that holds `iova`.
+    /// The physical address that `iova` is mapped to.
     #[inline]
-    pub(super) fn lookup(&self, iova: u64) -> Option<Mapping> {
-        self.next_from(iova)
-            .filter(|mapping| mapping.span.contains(iova))
+    pub(super) fn translate(&self, iova: u64) -> Option<u64> {
+        let target = self.tree.get(&Key::at(iova))?;
+        Some(iova.wrapping_add(target.offset))
     }
 
     /// The mapping that holds `iova` or, if there is none, the next one after it.
@@ -284,7 +274,7 @@ impl Mappings {
         let (Key(span), target) = cursor.current();
         Some(Mapping {
             span: *span,
-            phys: target.phys,
+            phys: span.first().wrapping_add(target.offset),
             flags: target.flags,
         })
     }
@@ -529,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn lookup() -> Result {
+    fn translate() -> Result {
         let mappings = with(&[(0x1000, 0x1fff), (0x3000, 0x4fff)])?;
 
         for (iova, found) in [
@@ -542,21 +532,18 @@ mod tests {
             (0x5000, None),
             (u64::MAX, None),
         ] {
-            let phys = mappings
-                .lookup(iova)
-                .and_then(|mapping| mapping.translate(iova));
-            assert_eq!(phys, found);
+            assert_eq!(mappings.translate(iova), found);
         }
-        assert_eq!(mapping(0x1000, 0x1fff).translate(0xfff), None);
-        assert_eq!(mapping(0x1000, 0x1fff).translate(0x2000), None);
 
-        // A physical range that wraps, which no caller asks for.
-        let wrapping = Mapping {
-            phys: u64::MAX,
-            ..mapping(0, 0xfff)
+        // To a lower address, so that the difference is negative.
+        let mut mappings = Mappings::new();
+        let down = Mapping {
+            phys: 0x2000,
+            ..mapping(u64::MAX - 0xfff, u64::MAX)
         };
-        assert_eq!(wrapping.translate(0), Some(u64::MAX));
-        assert_eq!(wrapping.translate(1), None);
+        assert_eq!(insert(&mut mappings, down), Ok(()));
+        assert_eq!(mappings.translate(u64::MAX), Some(0x2fff));
+        assert_eq!(mappings.next_from(0), Some(down));
         Ok(())
     }
 
@@ -625,8 +612,11 @@ mod tests {
             }
 
             let iova = random(64);
-            let found = mappings.lookup(iova).map(|mapping| mapping.span);
-            assert_eq!(found, model[iova as usize]);
+            let expected = model[iova as usize].map(|held| {
+                let held = mapping(held.first(), held.last());
+                held.phys + (iova - held.span.first())
+            });
+            assert_eq!(mappings.translate(iova), expected);
         }
         Ok(())
     }

@@ -4,15 +4,18 @@
 //!
 //! ```text
 //!   device      a virtio-iommu device, as the IOMMU core sees it
-//!   ├─ request      the request engine: stage, publish, wait
-//!   │  ├─ staging       the pool of slots, and the requests that wait in them
-//!   │  ├─ slot          memory of one request
-//!   │  ├─ window        which requests are answered
-//!   │  └─ failures      asynchronous requests that were refused
+//!   ├─ request      the request engine: stage, notify, wait
+//!   │  ├─ patience      for how long
+//!   │  └─ queue         slots, and the ring that they go through
+//!   │     ├─ slot           memory of one request
+//!   │     ├─ window         which requests are answered
+//!   │     └─ refusals       requests that were refused, and
+//!   │        └─ failures        those that somebody has to know of
 //!   ├─ endpoint     devices behind the IOMMU, and what each is attached to
 //!   │  └─ regions       what an endpoint reserves
 //!   ├─ domain       paging and identity-mapped domains
 //!   │  ├─ mappings      the tree of mappings
+//!   │  ├─ pending       what was unmapped for a later flush
 //!   │  └─ ids           domain numbers
 //!   ├─ events       faults, named after their device with the help of
 //!   │  └─ table         endpoints by id
@@ -36,9 +39,12 @@ pub(crate) mod events;
 mod failures;
 mod ids;
 mod mappings;
+mod patience;
+mod pending;
+mod queue;
+mod refusals;
 mod regions;
 mod request;
 mod slot;
-mod staging;
 pub(crate) mod table;
 mod window;

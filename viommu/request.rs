@@ -5,17 +5,18 @@
 //! A request goes through these states:
 //!
 //! ```text
-//!   idle --stage()--> staged --publish--> in flight --reap--> idle, or collected by its caller
+//!   idle --stage()--> in the ring --reap--> idle, or collected by its caller
 //! ```
 //!
-//! *Staging* takes a slot from a pool that was allocated once, and touches neither the ring nor the
-//! device. Neighbouring UNMAPs of a domain are merged here. *Publishing* moves everything staged to
-//! the ring, with a single notification. *Reaping* looks at the status of each answered request.
+//! *Staging* takes a slot from a pool that was allocated once, writes the request into it, and adds
+//! it to the ring. The device is not notified: a *sync* does that, once for all that was staged by
+//! anybody. *Reaping* looks at the status of each answered request.
 //!
 //! Each staged request has a sequence number. [`Engine::sync`] waits until all that were staged
 //! before it are answered. It holds no lock and leaves interrupts as they are while it waits, so
-//! that other CPUs stage, publish and reap meanwhile; and while one CPU notifies the device, what
-//! the others stage piles up and goes out together.
+//! that other CPUs stage and reap meanwhile. While one CPU notifies the device, the others do not;
+//! the device often finds what they stage before it looks away, and else the next notification is
+//! for all of it.
 //!
 //! A wait ends: with the answer, with an error as soon as the virtqueue is broken, reset or gone,
 //! or with an error after [`ANSWER_TIMEOUT_SECS`], after which the device is not used any more.
@@ -26,7 +27,6 @@ use kernel::{
     device,
     prelude::*,
     processor::cpu_relax,
-    ratelimit::Ratelimit,
     sync::{
         aref::ARef,
         atomic::{
@@ -35,28 +35,32 @@ use kernel::{
             Release, //
         },
         new_spinlock_irq,
-        SpinLockIrq, //
-    },
-    time::{
-        Delta,
-        Instant,
-        Monotonic, //
+        SpinLockIrq,
+        SpinLockIrqGuard, //
     },
     virtio::{
-        Notifier,
+        Notification,
         Virtqueue, //
     }, //
 };
 
+pub(super) use super::queue::{
+    StageError,
+    Stats, //
+};
 use super::{
-    failures::Failures,
+    patience::{
+        Patience,
+        ANSWER_TIMEOUT_SECS, //
+    },
+    queue::{
+        Health,
+        RequestQueue,
+        Slots, //
+    },
     slot::{
         Command,
         Slot, //
-    },
-    staging::{
-        Staging,
-        MAX_SLOTS, //
     }, //
 };
 use crate::uapi::{
@@ -66,13 +70,6 @@ use crate::uapi::{
     Status,
     PROBE_READABLE, //
 };
-
-/// How long the device may take to answer, in seconds of guest time. Past it the device is declared
-/// broken. A device answers in microseconds; the margin is for a busy or suspended host.
-pub(super) const ANSWER_TIMEOUT_SECS: i64 = 10;
-
-/// How many more looks at the ring a waiter takes once that time is up.
-const GRACE_LOOKS: u32 = 10_000;
 
 /// How many looks at the answer counter a waiter takes between two looks at the ring.
 const SPINS_PER_LOOK: usize = 256;
@@ -86,69 +83,19 @@ const SPINS_PER_PAUSE: usize = 32;
 /// device does not ask for a second notification while the first is owed.
 const LOOKS_BEFORE_OWN_NOTIFY: u32 = 8;
 
-/// Descriptors for one request: what the device reads and what it writes. The driver declines
-/// indirect descriptors, which would cost an allocation for each request.
-const DESCRIPTORS_PER_REQUEST: usize = 2;
-
-/// Why a request cannot be staged now.
-pub(super) enum StageError {
-    /// All slots are in use: call [`Engine::make_room`] without locks held, and try again.
-    Full,
-    /// The request cannot be sent at all.
-    Failed(Error),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Health {
-    Running,
-    /// The device stopped answering or answers nonsense.
-    Broken,
-    /// The driver is shut down, suspended or unbound.
-    Closed,
-}
-
-/// Counters of what was sent, for debugfs and for the tests.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Stats {
-    /// Requests published to the device.
-    pub(super) requests: u64,
-    /// Notifications sent to the device.
-    pub(super) notifications: u64,
-    /// Requests that the device refused.
-    pub(super) refused: u64,
-}
-
-struct State {
-    queue: Virtqueue<Slot>,
-    notifier: Notifier,
-    health: Health,
-    staging: Staging,
-    /// Answered requests whose caller is still to come for them.
-    answered: KVec<KBox<Slot>>,
-    failures: Failures,
-    /// Requests that are with the device.
-    in_flight: usize,
-    /// CPUs that are notifying the device right now.
-    notifying: u32,
-    stats: Stats,
-}
-
 /// The request queue of one device.
 #[pin_data]
 pub(super) struct Engine {
     dev: ARef<device::Device>,
     #[pin]
-    state: SpinLockIrq<State>,
+    state: SpinLockIrq<RequestQueue>,
     /// All requests with a smaller sequence number are answered. Written under the lock.
     answered_before: Atomic<u64>,
-    /// Whether `State::failures` has anything. Written under the lock.
-    has_failures: Atomic<bool>,
-    /// For messages about refused requests.
-    #[pin]
-    refusals: Ratelimit,
 }
 
-/// An answered request. Its slot goes back to the pool with it, if that is still the same pool.
+type State<'a> = SpinLockIrqGuard<'a, RequestQueue>;
+
+/// An answered request. Its slot goes back with it.
 struct Answer<'a> {
     engine: &'a Engine,
     slot: Option<KBox<Slot>>,
@@ -169,54 +116,11 @@ impl Answer<'_> {
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            let mut state = self.engine.state.lock();
-            let stale = state.staging.return_collected(slot);
-            drop(state);
+            let stale = self.engine.state.lock().put_collected(slot);
+            // Not with the lock held.
             drop(stale);
         }
     }
-}
-
-/// Bounds a wait by [`ANSWER_TIMEOUT_SECS`].
-///
-/// The virtual CPU may be the one that was away for so long, so that the other side had no chance
-/// to act: after the time is up there is a grace of [`GRACE_LOOKS`].
-struct Patience {
-    started: Option<Instant<Monotonic>>,
-    overdue: u32,
-}
-
-impl Patience {
-    fn new() -> Self {
-        Patience {
-            started: None,
-            overdue: 0,
-        }
-    }
-
-    /// To be asked on each turn of the waiting loop.
-    fn is_over(&mut self) -> bool {
-        let started = *self.started.get_or_insert_with(Instant::now);
-        if started.elapsed() > Delta::from_secs(ANSWER_TIMEOUT_SECS) {
-            self.overdue += 1;
-        }
-        self.overdue > GRACE_LOOKS
-    }
-}
-
-/// Returns how many requests fit the ring of a queue.
-fn slots_for(dev: &device::Device, queue: &Virtqueue<Slot>) -> Result<usize> {
-    let slots = queue.ring_size() as usize / DESCRIPTORS_PER_REQUEST;
-    if slots == 0 {
-        dev_err!(
-            dev,
-            "request queue has {} descriptors, a request takes {}\n",
-            queue.ring_size(),
-            DESCRIPTORS_PER_REQUEST
-        );
-        return Err(EINVAL);
-    }
-    Ok(slots.min(MAX_SLOTS))
 }
 
 impl Engine {
@@ -225,25 +129,12 @@ impl Engine {
         dev: ARef<device::Device>,
         queue: Virtqueue<Slot>,
     ) -> Result<impl PinInit<Self>> {
-        let slots = slots_for(&dev, &queue)?;
-        let state = State {
-            notifier: queue.notifier(),
-            queue,
-            health: Health::Running,
-            staging: Staging::new(slots)?,
-            answered: KVec::with_capacity(slots, GFP_KERNEL)?,
-            failures: Failures::new()?,
-            in_flight: 0,
-            notifying: 0,
-            stats: Stats::default(),
-        };
+        let state = RequestQueue::new(dev.clone(), queue)?;
 
         Ok(pin_init!(Engine {
             dev,
             state <- new_spinlock_irq!(state),
             answered_before: Atomic::new(0),
-            has_failures: Atomic::new(false),
-            refusals <- Ratelimit::default_for(c"virtio_iommu: request"),
         }))
     }
 
@@ -255,27 +146,31 @@ impl Engine {
         self.state.lock().stage(request)
     }
 
-    /// Publishes what is staged and waits until a slot is free again.
+    /// Notifies the device of what is staged and waits until it has answered a request.
     ///
     /// Atomic context is fine, but no lock that another user of the engine needs may be held.
     pub(super) fn make_room(&self) -> Result {
         let mut patience = Patience::new();
         loop {
-            let oldest = {
-                let mut state = self.state.lock();
-                self.reap(&mut state);
-                if state.staging.has_room() {
-                    return Ok(());
-                }
-                self.check_queue(&mut state);
-                state.check_running()?;
-                state.staging.window.oldest()
-            };
-            match oldest {
-                Some(seq) => self.wait(Some(seq + 1))?,
-                // All slots hold answers that their callers are about to collect.
-                None if patience.is_over() => self.give_up(u64::MAX),
-                None => cpu_relax(),
+            let mut state = self.state.lock();
+            if self.reap(&mut state) {
+                return Ok(());
+            }
+            state.check_broken();
+            state.check_running()?;
+            match state.oldest() {
+                Some(seq) => return self.wait(state, seq + 1).map(|_| ()),
+                None => (),
+            }
+            let has_room = state.has_room();
+            drop(state);
+            cpu_relax();
+            if has_room {
+                return Ok(());
+            }
+            // All slots hold answers that their callers are about to collect.
+            if patience.is_over() {
+                self.give_up(u64::MAX);
             }
         }
     }
@@ -283,45 +178,64 @@ impl Engine {
     /// Stages an UNMAP, waiting for room if there is none. The caller holds no lock.
     #[inline]
     pub(super) fn unmap(&self, domain: u32, span: Span) -> Result {
+        self.stage_unmap(domain, span).map(|_| ())
+    }
+
+    /// Like [`Self::unmap`] and [`Self::sync`] in a row, at less cost.
+    #[inline]
+    pub(super) fn unmap_and_sync(&self, domain: u32, span: Span) -> Result {
+        let state = self.stage_unmap(domain, span)?;
+        let target = state.next();
+        self.wait(state, target).map(|_| ())
+    }
+
+    #[inline]
+    fn stage_unmap(&self, domain: u32, span: Span) -> Result<State<'_>> {
         loop {
-            match self.stage(Request::Unmap { domain, span }) {
-                Ok(()) => return Ok(()),
-                Err(StageError::Failed(error)) => return Err(error),
-                Err(StageError::Full) => self.make_room()?,
+            let mut state = self.state.lock();
+            let error = match state.stage(Request::Unmap { domain, span }) {
+                Ok(()) => return Ok(state),
+                Err(error) => error,
+            };
+            drop(state);
+            match error {
+                StageError::Full => self.make_room()?,
+                StageError::Failed(error) => return Err(error),
             }
         }
     }
 
-    /// Publishes what is staged and waits until everything staged before the call is answered.
+    /// Notifies the device of what is staged and waits until everything staged before the call is
+    /// answered.
     ///
     /// Atomic context is fine, but no lock that another user of the engine needs may be held.
     #[inline]
     pub(super) fn sync(&self) -> Result {
-        self.wait(None)
+        let state = self.state.lock();
+        let target = state.next();
+        self.wait(state, target).map(|_| ())
     }
 
     /// Like [`Self::sync`], and fails if the device refused a mapping that touches `span`.
     #[inline]
     pub(super) fn sync_map(&self, domain: u32, span: Span) -> Result {
-        self.sync()?;
-        if self.has_failures.load(Acquire) {
-            let mut state = self.state.lock();
-            let refused = state.failures.take_map(domain, span);
-            self.publish_progress(&state);
-            if let Some(error) = refused {
-                return Err(error);
-            }
+        let state = self.state.lock();
+        let target = state.next();
+        let mut state = match self.wait(state, target)? {
+            Some(state) => state,
+            None => self.state.lock(),
+        };
+
+        let failures = &mut state.refusals.failures;
+        if failures.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        failures.take_map(domain, span).map_or(Ok(()), Err)
     }
 
     /// Forgets the refusals of a domain that has no endpoint left, hence no mapping in the device.
     pub(super) fn forget_domain(&self, domain: u32) {
-        if self.has_failures.load(Acquire) {
-            let mut state = self.state.lock();
-            state.failures.forget_domain(domain);
-            self.publish_progress(&state);
-        }
+        self.state.lock().refusals.failures.forget_domain(domain);
     }
 
     /// Sends a request and waits for its answer. The caller holds no lock.
@@ -343,290 +257,166 @@ impl Engine {
     }
 
     /// Sends a command and waits for its answer.
-    fn collect(&self, command: Command) -> Result<Answer<'_>> {
-        let mut command = Some(command);
-        let seq = loop {
-            {
-                let mut state = self.state.lock();
-                state.check_running()?;
-                if let Ok(seq) = state.staging.push(&mut command, true) {
-                    break seq;
+    fn collect(&self, mut command: Command) -> Result<Answer<'_>> {
+        let (state, seq) = loop {
+            let mut state = self.state.lock();
+            let error = match state.take_slot() {
+                Ok(mut slot) => {
+                    slot.load_collected(command);
+                    match state.add(slot) {
+                        Ok(seq) => break (state, seq),
+                        Err((mut slot, error)) => {
+                            command = slot.unload();
+                            state.put_slot(slot);
+                            error
+                        }
+                    }
                 }
+                Err(error) => error,
+            };
+            drop(state);
+            match error {
+                StageError::Full => self.make_room()?,
+                StageError::Failed(error) => return Err(error),
             }
-            self.make_room()?;
         };
-        let waited = self.wait(Some(seq + 1));
 
+        let waited = self.wait(state, seq + 1).map(drop);
         // A request that was not answered stays with the virtqueue; the engine is out of use then.
-        match self.state.lock().take_answered(seq) {
-            Some(slot) => Ok(Answer {
-                engine: self,
-                slot: Some(slot),
-            }),
-            None => Err(waited.err().unwrap_or(EIO)),
-        }
+        let answered = self.state.lock().take_answered(seq);
+        let Some(slot) = answered else {
+            return Err(waited.err().unwrap_or(EIO));
+        };
+        Ok(Answer {
+            engine: self,
+            slot: Some(slot),
+        })
     }
 
-    /// Waits until all requests before `target` are answered; by default, all staged by now.
-    fn wait(&self, mut target: Option<u64>) -> Result {
-        let mut notified = false;
+    /// Waits until all requests before `target` are answered, and notifies the device of them unless
+    /// somebody else does. Returns the lock, if it is held in the end.
+    #[inline]
+    fn wait<'a>(&'a self, mut state: State<'a>, target: u64) -> Result<Option<State<'a>>> {
+        if state.answered_before() >= target {
+            return Ok(Some(state));
+        }
+        state.check_running()?;
+        if let Some(notification) = state.kick(false) {
+            state = self.notify(state, notification);
+            // An emulated device has usually answered by now.
+            if state.answered_before() >= target {
+                return Ok(Some(state));
+            }
+        }
+        self.wait_longer(state, target)
+    }
+
+    /// [`Self::wait`], when the first look has not done it.
+    fn wait_longer<'a>(&'a self, mut state: State<'a>, target: u64) -> Result<Option<State<'a>>> {
         let mut looks: u32 = 0;
         let mut own_notify_at = LOOKS_BEFORE_OWN_NOTIFY;
         let mut patience = Patience::new();
 
-        loop {
-            let (target, notifier) = {
-                let mut state = self.state.lock();
-                let target = *target.get_or_insert(state.staging.window.next());
-                if notified {
-                    state.notifying -= 1;
-                    notified = false;
-                    self.reap(&mut state);
-                } else if looks > 0 || !state.staging.has_staged() {
-                    self.reap(&mut state);
-                    self.check_queue(&mut state);
-                }
-                if state.staging.window.base() >= target {
-                    return Ok(());
-                }
-                state.check_running()?;
-                let notify = if state.notifying == 0 {
-                    self.publish(&mut state)
-                } else if looks >= own_notify_at {
-                    own_notify_at = own_notify_at.saturating_mul(2);
-                    self.publish(&mut state);
-                    true
-                } else {
-                    false
-                };
-                if notify {
-                    state.notifying += 1;
-                    state.stats.notifications += 1;
-                }
-                (target, notify.then(|| state.notifier.clone()))
-            };
-
-            if let Some(notifier) = notifier {
-                notified = true;
-                // A failed notification shows as a broken queue at the next look.
-                let _ = notifier.notify();
+        while state.answered_before() < target {
+            state.check_running()?;
+            let insist = looks >= own_notify_at;
+            if insist {
+                own_notify_at = own_notify_at.saturating_mul(2);
+            }
+            if let Some(notification) = state.kick(insist) {
+                state = self.notify(state, notification);
                 continue;
             }
 
-            for spin in 0..SPINS_PER_LOOK {
-                if self.answered_before.load(Acquire) >= target {
-                    return Ok(());
-                }
-                if spin % SPINS_PER_PAUSE == 0 {
-                    cpu_relax();
-                }
+            drop(state);
+            if self.watch(target) {
+                return Ok(None);
             }
             looks = looks.saturating_add(1);
             if looks > LOOKS_BEFORE_OWN_NOTIFY && patience.is_over() {
                 self.give_up(target);
             }
+            state = self.state.lock();
+            self.reap(&mut state);
+            state.check_broken();
         }
+        Ok(Some(state))
+    }
+
+    /// Notifies the device without the lock, and looks at what it has answered by then.
+    #[inline]
+    fn notify<'a>(&'a self, state: State<'a>, notification: Notification) -> State<'a> {
+        drop(state);
+        // A failed notification shows as a broken queue at the next look.
+        let _ = notification.send();
+        let mut state = self.state.lock();
+        state.notified();
+        self.reap(&mut state);
+        state
+    }
+
+    /// Watches for a while whether somebody else reaps the answers. Returns whether they did.
+    fn watch(&self, target: u64) -> bool {
+        for spin in 0..SPINS_PER_LOOK {
+            if self.answered_before.load(Acquire) >= target {
+                return true;
+            }
+            if spin % SPINS_PER_PAUSE == 0 {
+                cpu_relax();
+            }
+        }
+        false
+    }
+
+    /// Looks at every request that the device has answered. Returns whether there was one.
+    #[inline]
+    fn reap(&self, state: &mut State<'_>) -> bool {
+        let progress = state.reap();
+        if progress {
+            self.answered_before.store(state.answered_before(), Release);
+        }
+        progress
     }
 
     /// Declares the device broken because it does not answer.
     fn give_up(&self, target: u64) {
         let mut state = self.state.lock();
         self.reap(&mut state);
-        if state.health == Health::Running && state.staging.window.base() < target {
+        if state.health == Health::Running && state.answered_before() < target {
             dev_err!(
                 self.dev,
                 "no answer within {} s ({} of {} requests); device is not used any more\n",
                 ANSWER_TIMEOUT_SECS,
-                state.staging.window.base(),
-                state.staging.window.next()
+                state.answered_before(),
+                state.next()
             );
-            self.mark_broken(&mut state);
+            state.mark_broken();
         }
-    }
-
-    fn mark_broken(&self, state: &mut State) {
-        state.health = Health::Broken;
-        state.queue.break_device();
-    }
-
-    /// Notices that the queue was broken by somebody else: the virtio core at shutdown, or the ring
-    /// when the device wrote nonsense to it.
-    fn check_queue(&self, state: &mut State) {
-        if state.health == Health::Running && state.queue.is_broken() {
-            dev_err!(self.dev, "request queue is broken\n");
-            state.health = Health::Broken;
-        }
-    }
-
-    /// Moves the staged requests to the ring. Returns whether the device must be notified.
-    fn publish(&self, state: &mut State) -> bool {
-        let State {
-            staging,
-            queue,
-            in_flight,
-            stats,
-            ..
-        } = state;
-        if !staging.has_staged() {
-            return false;
-        }
-
-        let mut failed = None;
-        staging.publish(|mut slot| {
-            slot.encode();
-            queue.add(slot).map_err(|(slot, error)| {
-                failed = Some(error);
-                slot
-            })?;
-            *in_flight += 1;
-            stats.requests += 1;
-            Ok(())
-        });
-
-        match failed {
-            // Without memory to map the slot for DMA, which may come back: whoever waits tries
-            // again.
-            None | Some(ENOMEM) => (),
-            // The ring has room for every slot, so this is a queue that is broken or gone.
-            Some(error) => {
-                if state.health == Health::Running {
-                    dev_err!(self.dev, "cannot add a request: {}\n", error.to_errno());
-                    self.mark_broken(state);
-                }
-                return false;
-            }
-        }
-        state.queue.kick_prepare()
-    }
-
-    /// Looks at every request that the device has answered.
-    #[inline]
-    fn reap(&self, state: &mut State) {
-        let mut progress = false;
-        while state.in_flight > 0 {
-            let Some(completed) = state.queue.pop() else {
-                break;
-            };
-            state.in_flight -= 1;
-            let mut slot = completed.buf;
-            slot.set_written(completed.written);
-            // The virtqueue hands each slot back once, so its number is outstanding.
-            let _ = state.staging.window.complete(slot.seq);
-            progress = true;
-
-            if slot.collected {
-                let _ = state.answered.push_within_capacity(slot);
-            } else {
-                let status = slot.status();
-                if !status.is_ok() {
-                    self.refused(state, &slot, status);
-                }
-                state.staging.put_idle(slot);
-            }
-        }
-        if progress {
-            self.publish_progress(state);
-        }
-    }
-
-    /// Remembers and reports a request that the device refused and that no caller collects.
-    #[cold]
-    fn refused(&self, state: &mut State, slot: &Slot, status: Status) {
-        let Command::Plain(request) = slot.command else {
-            return;
-        };
-        state.stats.refused += 1;
-        let recorded = match request {
-            Request::Map { domain, span, .. } => {
-                let error = status.to_result().err().unwrap_or(EIO);
-                state.failures.record_map(domain, span, error)
-            }
-            Request::Unmap { domain, span } => state.failures.record_unmap(domain, span),
-            _ => Ok(()),
-        };
-        if self.refusals.check() {
-            dev_err!(self.dev, "{} failed: {}\n", request, status);
-        }
-        if recorded.is_err() && state.health == Health::Running {
-            dev_err!(
-                self.dev,
-                "too many refused requests; device is not used any more\n"
-            );
-            self.mark_broken(state);
-        }
-    }
-
-    fn publish_progress(&self, state: &State) {
-        self.has_failures.store(!state.failures.is_empty(), Release);
-        self.answered_before
-            .store(state.staging.window.base(), Release);
     }
 
     /// Ends all use of the device: waits end with an error, nothing more is sent.
     ///
     /// Any context. Used at shutdown, suspend and unbind, before the device is reset.
     pub(super) fn close(&self) {
-        let mut state = self.state.lock();
-        state.health = Health::Closed;
-        state.staging.discard();
+        self.state.lock().health = Health::Closed;
     }
 
     /// Starts over with a new queue, after [`Self::close`] and a reset of the device. May sleep.
     pub(super) fn reopen(&self, queue: Virtqueue<Slot>) -> Result {
-        let slots = slots_for(&self.dev, &queue)?;
-        // The old queue dropped the slots that were in flight. Allocated without the lock.
-        let mut staging = Staging::new(slots)?;
-        let mut answered = KVec::with_capacity(slots, GFP_KERNEL)?;
-        let notifier = queue.notifier();
-
+        // Allocated, and dropped, without the lock.
+        let slots = Slots::new(&self.dev, &queue)?;
         let old = {
             let mut state = self.state.lock();
-            // Numbers go on, and nobody waits for the old ones in vain.
-            staging.continue_from(state.staging.window.next());
-            core::mem::swap(&mut state.staging, &mut staging);
-            core::mem::swap(&mut state.answered, &mut answered);
-            state.failures.clear();
-            state.in_flight = 0;
-            state.health = Health::Running;
-            self.publish_progress(&state);
-            (
-                core::mem::replace(&mut state.queue, queue),
-                core::mem::replace(&mut state.notifier, notifier),
-            )
+            let old = state.replace(queue, slots);
+            self.answered_before.store(state.answered_before(), Release);
+            old
         };
-        drop((old, staging, answered));
+        drop(old);
         Ok(())
     }
 
     /// Returns the counters.
     pub(super) fn stats(&self) -> Stats {
-        self.state.lock().stats
-    }
-}
-
-impl State {
-    #[inline]
-    fn stage(&mut self, request: Request) -> Result<(), StageError> {
-        self.check_running().map_err(StageError::Failed)?;
-        if let Request::Map { domain, span, .. } = request {
-            if !self.failures.is_empty() && self.failures.may_be_stale(domain, span) {
-                return Err(StageError::Failed(EIO));
-            }
-        }
-        self.staging.stage(request).map_err(|_| StageError::Full)
-    }
-
-    #[inline]
-    fn check_running(&self) -> Result {
-        match self.health {
-            Health::Running => Ok(()),
-            Health::Broken => Err(EIO),
-            Health::Closed => Err(ENODEV),
-        }
-    }
-
-    fn take_answered(&mut self, seq: u64) -> Option<KBox<Slot>> {
-        let index = self.answered.iter().position(|slot| slot.seq == seq)?;
-        self.answered.remove(index).ok()
+        self.state.lock().stats()
     }
 }

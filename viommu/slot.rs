@@ -35,14 +35,14 @@ pub(super) enum Command {
 
 /// Memory for one request. The engine allocates its slots once and reuses them.
 ///
-/// A slot is owned by one of: the engine's pool, the list of staged requests, the virtqueue (while
-/// the device works on it), or the caller that collects its answer. It is never shared.
+/// A slot is owned by one of: the engine's pool, the virtqueue (while the device works on it), or
+/// the caller that collects its answer. It is never shared.
 pub(crate) struct Slot {
     /// Position in the order in which requests were staged.
     pub(super) seq: u64,
-    pub(super) command: Command,
     /// Whether a caller will collect the answer. If not, the engine looks at the status itself.
     pub(super) collected: bool,
+    command: Command,
     readable_len: usize,
     readable: [u8; HOT_READABLE],
     tail: [u8; TAIL],
@@ -52,15 +52,11 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(super) fn new() -> Result<KBox<Self>> {
-        let idle = Request::Detach {
-            domain: 0,
-            endpoint: 0,
-        };
         Ok(KBox::new(
             Slot {
                 seq: 0,
-                command: Command::Plain(idle),
                 collected: false,
+                command: Self::NOTHING,
                 readable_len: 0,
                 readable: [0; HOT_READABLE],
                 tail: [0; TAIL],
@@ -70,24 +66,48 @@ impl Slot {
         )?)
     }
 
-    /// Writes the command in the form that the device reads.
+    /// What stands in a slot that carries nothing.
+    const NOTHING: Command = Command::Plain(Request::Detach {
+        domain: 0,
+        endpoint: 0,
+    });
+
+    /// Loads a request whose answer nobody collects, in the form that the device reads.
     #[inline]
-    pub(super) fn encode(&mut self) {
+    pub(super) fn load(&mut self, request: Request) {
+        self.readable_len = request.encode(&mut self.readable);
+        self.tail = [UNANSWERED; TAIL];
         self.written = 0;
-        match &mut self.command {
-            Command::Plain(request) => {
-                self.readable_len = request.encode(&mut self.readable);
-                self.tail = [UNANSWERED; TAIL];
-            }
-            Command::Probe { endpoint, buf } => {
+        self.collected = false;
+        self.command = Command::Plain(request);
+    }
+
+    /// Loads a command whose answer a caller collects.
+    pub(super) fn load_collected(&mut self, command: Command) {
+        match command {
+            Command::Plain(request) => self.load(request),
+            Command::Probe { endpoint, mut buf } => {
                 if let Some((readable, writable)) = buf.split_first_chunk_mut::<PROBE_READABLE>() {
-                    Probe {
-                        endpoint: *endpoint,
-                    }
-                    .encode(readable);
+                    Probe { endpoint }.encode(readable);
                     writable.fill(UNANSWERED);
                 }
+                self.written = 0;
+                self.command = Command::Probe { endpoint, buf };
             }
+        }
+        self.collected = true;
+    }
+
+    /// Takes the command back that the slot was loaded with.
+    pub(super) fn unload(&mut self) -> Command {
+        core::mem::replace(&mut self.command, Self::NOTHING)
+    }
+
+    /// The request that the slot carries; [`None`] for a PROBE.
+    pub(super) fn request(&self) -> Option<Request> {
+        match self.command {
+            Command::Plain(request) => Some(request),
+            Command::Probe { .. } => None,
         }
     }
 
@@ -106,9 +126,9 @@ impl Slot {
     /// Takes what the device wrote in reply to a [`Command::Probe`]: the memory, and the number of
     /// bytes written after the first [`PROBE_READABLE`].
     pub(super) fn take_probe(&mut self) -> Option<(KVec<u8>, usize)> {
-        match &mut self.command {
+        match self.unload() {
             Command::Plain(_) => None,
-            Command::Probe { buf, .. } => Some((core::mem::take(buf), self.written)),
+            Command::Probe { buf, .. } => Some((buf, self.written)),
         }
     }
 }

@@ -33,17 +33,17 @@ NOT_APPLICABLE = 77
 # Errors in the engine, and the scenario that has to notice.
 MUTANTS = {
     "owed-notification": "interrupts",
-    "unnotified": "map_and_unmap",
     "early-sync": "map_and_unmap",
-    "swapped-stores": "refused_maps",
+    "early-progress": "map_and_unmap",
+    "unnotified": "map_and_unmap",
+    "forgotten-kick": "map_and_unmap",
     "any-answer": "calls",
     "unnoticed-break": "broken",
     "no-end": "silent",
     "numbers-restart": "reset",
     "late-slot": "reset_while_collecting",
     "lost-failure": "refused_maps",
-    "overtaking": "one_domain",
-    "reordered": "unmappable",
+    "no-hope": "unmappable",
 }
 
 # Errors in what the engine builds on, and the same.

@@ -27,7 +27,7 @@ const fn mutant(
 }
 
 pub const MUTANTS: &[Mutant] = &[
-    // Nobody notifies for the CPU that has published and is interrupted before it notifies.
+    // Nobody notifies for the CPU that is about to, and is interrupted before it does.
     mutant(
         "owed-notification",
         "request",
@@ -38,60 +38,77 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "early-sync",
         "request",
-        "*target.get_or_insert(state.staging.window.next());",
-        "*target.get_or_insert(state.staging.window.next().saturating_sub(1));",
+        "        if state.answered_before() >= target {
+            return Ok(Some(state));
+        }
+        state.check_running()?;
+",
+        "        if state.answered_before() + 1 >= target {
+            return Ok(Some(state));
+        }
+        state.check_running()?;
+",
     ),
-    // What is published is not notified.
+    // Who watches the counter is told that a request is answered before it is.
+    mutant(
+        "early-progress",
+        "request",
+        "            self.answered_before.store(state.answered_before(), Release);
+        }
+        progress
+",
+        "            self.answered_before.store(state.answered_before() + 1, Release);
+        }
+        progress
+",
+    ),
+    // What is in the ring is not notified.
     mutant(
         "unnotified",
-        "request",
-        "        state.queue.kick_prepare()\n",
-        "        state.queue.kick_prepare() && false\n",
+        "queue",
+        "if !ring.kick_prepare() && !owed {",
+        "if !(ring.kick_prepare() && false) && !owed {",
     ),
-    // The answer counter goes up before the failures are told.
+    // What was added during a notification is forgotten.
     mutant(
-        "swapped-stores",
-        "request",
-        "        self.has_failures.store(!state.failures.is_empty(), Release);
-        self.answered_before
-            .store(state.staging.window.base(), Release);",
-        "        self.answered_before
-            .store(state.staging.window.base(), Release);
-        self.has_failures.store(!state.failures.is_empty(), Release);",
+        "forgotten-kick",
+        "queue",
+        "        self.notifying -= 1;\n",
+        "        self.notifying -= 1;\n        self.unkicked = false;\n",
     ),
     // Callers get each other's answers.
     mutant(
         "any-answer",
-        "request",
+        "queue",
         "position(|slot| slot.seq == seq)?",
         "position(|slot| slot.seq == seq || true)?",
     ),
     // Somebody else breaking the queue is not noticed.
     mutant(
         "unnoticed-break",
-        "request",
-        "state.health == Health::Running && state.queue.is_broken()",
-        "state.queue.is_broken() && false",
+        "queue",
+        "self.health == Health::Running && self.queue.is_broken()",
+        "self.queue.is_broken() && false",
     ),
     // A device that does not answer is waited for, for ever.
     mutant(
         "no-end",
-        "request",
+        "patience",
         "self.overdue > GRACE_LOOKS",
         "self.overdue > u32::MAX - 1",
     ),
     // After a reset, numbers start again.
     mutant(
         "numbers-restart",
-        "request",
-        "            staging.continue_from(state.staging.window.next());\n",
+        "queue",
+        "        slots.continue_from(self.next());\n",
         "",
     ),
     // A slot from before a reset is taken into the pool from after it.
     mutant(
         "late-slot",
-        "staging",
-        "if slot.seq < self.first {",
+        "queue",
+        "if slot.seq < self.slots.first {",
         "if false {",
     ),
     // A refused MAP is forgotten.
@@ -101,18 +118,11 @@ pub const MUTANTS: &[Mutant] = &[
         "self.record(domain, span, Kind::Map(error))",
         "Ok(())",
     ),
-    // An UNMAP overtakes a MAP of the same range.
+    // A request that cannot be mapped for DMA breaks the device at once.
     mutant(
-        "overtaking",
-        "staging",
-        "                _ => return false,\n",
-        "                _ => (),\n",
-    ),
-    // What follows a request that cannot be published yet is published before it.
-    mutant(
-        "reordered",
-        "staging",
-        "let kept = if staged.is_empty() {",
-        "let kept = if staged.is_empty() || true {",
+        "no-hope",
+        "queue",
+        "if error == ENOMEM {",
+        "if false && error == ENOMEM {",
     ),
 ];

@@ -21,7 +21,6 @@ use kernel::{
         JoinHandle, //
     },
     prelude::*,
-    processor::cpu_relax,
     virtio::{
         Behaviour,
         Bus, //
@@ -109,8 +108,6 @@ impl Rig {
             match self.engine.stage(request) {
                 Ok(()) => break,
                 Err(StageError::Full) => self.engine.make_room()?,
-                // A buffer could not be mapped for DMA.
-                Err(StageError::Failed(ENOMEM)) => cpu_relax(),
                 Err(StageError::Failed(error)) => return Err(error),
             }
         }
@@ -169,10 +166,12 @@ impl Rig {
             let mapped = self.iommu().mapped.contains(&(domain, *page));
             assert!(mapped, "not mapped after a sync: {page:#x}");
         }
-        for page in &pages {
+        let (last, others) = pages.split_last().expect("there is one");
+        for page in others {
             self.unmap(domain, *page)?;
         }
-        self.sync()?;
+        self.seeing_all(|engine| engine.unmap_and_sync(domain, span(*last)))?;
+        self.note(Op::Unmap(domain, *last));
         for page in &pages {
             let mapped = self.iommu().mapped.contains(&(domain, *page));
             assert!(!mapped, "mapped after a sync: {page:#x}");
@@ -199,7 +198,9 @@ impl Rig {
     pub(super) fn room(&self) -> usize {
         self.sync().expect("a healthy device");
         let mut room = 0;
-        loop {
+        let mut refused = 0;
+        // There is no room for a request that cannot be mapped for DMA either, but not for long.
+        while refused < 50 {
             let page = self.page();
             let request = Request::Map {
                 domain: 99,
@@ -209,11 +210,14 @@ impl Rig {
             };
             match self.engine.stage(request) {
                 Ok(()) => self.note(Op::Map(99, page)),
-                Err(StageError::Full) => break,
-                Err(StageError::Failed(ENOMEM)) => continue,
+                Err(StageError::Full) => {
+                    refused += 1;
+                    continue;
+                }
                 Err(StageError::Failed(error)) => panic!("cannot stage: {error:?}"),
             }
             room += 1;
+            refused = 0;
         }
         self.sync().expect("a healthy device");
         room

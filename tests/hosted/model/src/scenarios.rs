@@ -385,9 +385,7 @@ fn unmappable() {
     let cpus = (1..4).map(|domain| {
         rig.cpu(move |rig| {
             rig.turn(domain).expect("a healthy device");
-            while let Err(error) = rig.engine.call(attach(0)) {
-                assert_eq!(error, ENOMEM);
-            }
+            rig.engine.call(attach(0)).expect("a healthy device");
             let page = rig.page();
             rig.map(domain, page).expect("a healthy device");
             rig.unmap(domain, page).expect("a healthy device");

@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The request queue: slots, the ring that they go through, and what the answers said.
+//!
+//! This is what the engine's lock protects. Nothing here waits.
+
+use kernel::{
+    device,
+    prelude::*,
+    sync::aref::ARef,
+    virtio::{
+        Completed,
+        Notification,
+        Virtqueue, //
+    }, //
+};
+
+use super::{
+    patience::{
+        Patience,
+        ANSWER_TIMEOUT_SECS, //
+    },
+    refusals::Refusals,
+    slot::Slot,
+    window::Window, //
+};
+use crate::uapi::Request;
+
+/// Descriptors for one request: what the device reads and what it writes. The driver declines
+/// indirect descriptors, which would cost an allocation for each request.
+const DESCRIPTORS_PER_REQUEST: usize = 2;
+
+/// Upper bound for the number of slots.
+const MAX_SLOTS: usize = 512;
+
+/// How far the newest request may be ahead of the oldest unanswered one, in units of 64.
+const WINDOW_WORDS: usize = 2 * MAX_SLOTS / 64;
+
+/// Why a request cannot be staged now.
+pub(super) enum StageError {
+    /// There is no room until the device has answered a request: call the engine's `make_room()`
+    /// without locks held, and try again.
+    Full,
+    /// The request cannot be sent at all.
+    Failed(Error),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Running,
+    /// The device stopped answering or answers nonsense.
+    Broken,
+    /// The driver is shut down, suspended or unbound.
+    Closed,
+}
+
+/// Counters of what was sent, for debugfs and for the tests.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Stats {
+    /// Requests given to the device.
+    pub(super) requests: u64,
+    /// Notifications sent to the device.
+    pub(super) notifications: u64,
+    /// Requests that the device refused.
+    pub(super) refused: u64,
+}
+
+/// The slots of one virtqueue. Allocates nothing after [`Slots::new`].
+pub(super) struct Slots {
+    /// Slots that carry nothing.
+    idle: KVec<KBox<Slot>>,
+    /// Answered requests whose caller is still to come for them.
+    answered: KVec<KBox<Slot>>,
+    /// Which requests are answered.
+    window: Window<WINDOW_WORDS>,
+    /// Requests with a smaller sequence number travelled in the slots before these.
+    first: u64,
+}
+
+impl Slots {
+    /// As many as fit the ring of `queue`. May sleep.
+    pub(super) fn new(dev: &device::Device, queue: &Virtqueue<Slot>) -> Result<Self> {
+        let count = (queue.ring_size() as usize / DESCRIPTORS_PER_REQUEST).min(MAX_SLOTS);
+        if count == 0 {
+            dev_err!(
+                dev,
+                "request queue has {} descriptors, a request takes {}\n",
+                queue.ring_size(),
+                DESCRIPTORS_PER_REQUEST
+            );
+            return Err(EINVAL);
+        }
+        let mut idle = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            idle.push_within_capacity(Slot::new()?)?;
+        }
+        Ok(Slots {
+            idle,
+            answered: KVec::with_capacity(count, GFP_KERNEL)?,
+            window: Window::new(WINDOW_WORDS * 64),
+            first: 0,
+        })
+    }
+
+    /// Takes over from other slots, of which `first` is the next sequence number: numbers go on
+    /// from there, and count as answered below.
+    fn continue_from(&mut self, first: u64) {
+        self.window.skip_to(first);
+        self.first = first;
+    }
+}
+
+/// The request virtqueue of one device, and what goes with it.
+pub(super) struct RequestQueue {
+    dev: ARef<device::Device>,
+    queue: Virtqueue<Slot>,
+    slots: Slots,
+    /// Whether requests were added to the ring that the device was not notified of.
+    unkicked: bool,
+    /// CPUs that are notifying the device right now.
+    notifying: u32,
+    /// For how long the device has had no request, because there was no memory to map one for DMA.
+    shortage: Option<Patience>,
+    pub(super) health: Health,
+    pub(super) refusals: Refusals,
+    requests: u64,
+    notifications: u64,
+}
+
+impl RequestQueue {
+    /// May sleep.
+    pub(super) fn new(dev: ARef<device::Device>, queue: Virtqueue<Slot>) -> Result<Self> {
+        Ok(RequestQueue {
+            slots: Slots::new(&dev, &queue)?,
+            refusals: Refusals::new(dev.clone())?,
+            dev,
+            queue,
+            unkicked: false,
+            notifying: 0,
+            shortage: None,
+            health: Health::Running,
+            requests: 0,
+            notifications: 0,
+        })
+    }
+
+    /// Starts over with a new virtqueue, whose slots the caller has allocated. Returns the old ones,
+    /// which are best dropped without the lock; the old virtqueue has dropped those that were in
+    /// the ring.
+    pub(super) fn replace(
+        &mut self,
+        queue: Virtqueue<Slot>,
+        mut slots: Slots,
+    ) -> (Virtqueue<Slot>, Slots) {
+        // Numbers go on, and nobody waits for the old ones in vain.
+        slots.continue_from(self.next());
+        self.refusals.failures.clear();
+        self.unkicked = false;
+        self.health = Health::Running;
+        (
+            core::mem::replace(&mut self.queue, queue),
+            core::mem::replace(&mut self.slots, slots),
+        )
+    }
+
+    /// Everything that is staged by now has a smaller number.
+    #[inline]
+    pub(super) fn next(&self) -> u64 {
+        self.slots.window.next()
+    }
+
+    /// Everything with a smaller number is answered.
+    #[inline]
+    pub(super) fn answered_before(&self) -> u64 {
+        self.slots.window.base()
+    }
+
+    /// The oldest request that is not answered.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.slots.window.oldest()
+    }
+
+    /// Whether there is a slot for another request.
+    pub(super) fn has_room(&self) -> bool {
+        !self.slots.idle.is_empty() && !self.slots.window.is_full()
+    }
+
+    /// Fails if the queue cannot be used any more.
+    #[inline]
+    pub(super) fn check_running(&self) -> Result {
+        match self.health {
+            Health::Running => Ok(()),
+            Health::Broken => Err(EIO),
+            Health::Closed => Err(ENODEV),
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            requests: self.requests,
+            notifications: self.notifications,
+            refused: self.refusals.count,
+        }
+    }
+
+    /// Stages a request whose answer nobody collects: [`Request::Map`] or [`Request::Unmap`].
+    #[inline]
+    pub(super) fn stage(&mut self, request: Request) -> Result<(), StageError> {
+        if let Request::Map { domain, span, .. } = request {
+            let failures = &self.refusals.failures;
+            if !failures.is_empty() && failures.may_be_stale(domain, span) {
+                return Err(StageError::Failed(EIO));
+            }
+        }
+        let mut slot = self.take_slot()?;
+        slot.load(request);
+        match self.add(slot) {
+            Ok(_) => Ok(()),
+            Err((slot, error)) => {
+                self.put_slot(slot);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes an idle slot: load it, then [`Self::add`] it.
+    #[inline]
+    pub(super) fn take_slot(&mut self) -> Result<KBox<Slot>, StageError> {
+        self.check_running().map_err(StageError::Failed)?;
+        if self.slots.window.is_full() {
+            return Err(StageError::Full);
+        }
+        self.slots.idle.pop().ok_or(StageError::Full)
+    }
+
+    /// Takes a slot back that is not needed any more.
+    #[inline]
+    pub(super) fn put_slot(&mut self, slot: KBox<Slot>) {
+        // There is room for all slots.
+        let _ = self.slots.idle.push_within_capacity(slot);
+    }
+
+    /// Takes the slot of an answer back that was collected, unless the slots are other ones by now:
+    /// then it is given back to be dropped, best without the lock. One slot too many, and the lists
+    /// and the ring would be too short.
+    pub(super) fn put_collected(&mut self, slot: KBox<Slot>) -> Option<KBox<Slot>> {
+        if slot.seq < self.slots.first {
+            return Some(slot);
+        }
+        self.put_slot(slot);
+        None
+    }
+
+    /// Adds a slot from [`Self::take_slot`] to the ring. Returns its number.
+    #[inline]
+    pub(super) fn add(&mut self, mut slot: KBox<Slot>) -> Result<u64, (KBox<Slot>, StageError)> {
+        let seq = self.next();
+        slot.seq = seq;
+        let added = match self.queue.access() {
+            Some(mut ring) => ring.add(slot),
+            None => Err((slot, ENODEV)),
+        };
+        if let Err((slot, error)) = added {
+            return Err((slot, self.cannot_add(error)));
+        }
+        let _ = self.slots.window.issue();
+        self.unkicked = true;
+        self.shortage = None;
+        self.requests += 1;
+        Ok(seq)
+    }
+
+    #[cold]
+    fn cannot_add(&mut self, error: Error) -> StageError {
+        if error == ENOMEM {
+            // No memory to map the slot for DMA. The requests in the ring have some; without them
+            // there is only hope.
+            let idle = self.oldest().is_none();
+            if !(idle && self.shortage.get_or_insert_with(Patience::new).is_over()) {
+                return StageError::Full;
+            }
+            dev_err!(
+                self.dev,
+                "no memory for a request within {} s; device is not used any more\n",
+                ANSWER_TIMEOUT_SECS
+            );
+            self.mark_broken();
+            return StageError::Failed(EIO);
+        }
+        // The ring has room for every slot, so this is a queue that is broken or gone.
+        if self.health == Health::Running {
+            dev_err!(self.dev, "cannot add a request: {}\n", error.to_errno());
+            self.mark_broken();
+        }
+        StageError::Failed(error)
+    }
+
+    /// Prepares the notification of the device, if there is something new in the ring and no CPU is
+    /// notifying it already. If one is, `insist` is for not relying on it.
+    ///
+    /// To be sent without the lock, with [`Self::notified`] to follow with the lock.
+    #[inline]
+    pub(super) fn kick(&mut self, insist: bool) -> Option<Notification> {
+        let owed = self.notifying > 0;
+        if owed && !insist || !owed && !self.unkicked {
+            return None;
+        }
+        let mut ring = self.queue.access()?;
+        self.unkicked = false;
+        // The device does not ask for a notification that somebody else owes.
+        if !ring.kick_prepare() && !owed {
+            return None;
+        }
+        self.notifying += 1;
+        self.notifications += 1;
+        Some(ring.into_notification())
+    }
+
+    /// Notes that a notification was sent.
+    #[inline]
+    pub(super) fn notified(&mut self) {
+        self.notifying -= 1;
+    }
+
+    /// Looks at every request that the device has answered. Returns whether there was one.
+    #[inline]
+    pub(super) fn reap(&mut self) -> bool {
+        if self.slots.window.is_idle() {
+            return false;
+        }
+        let Some(mut ring) = self.queue.access() else {
+            return false;
+        };
+        let (slots, refusals) = (&mut self.slots, &mut self.refusals);
+        let mut progress = false;
+        let mut too_many = false;
+        while let Some(Completed {
+            buf: mut slot,
+            written,
+            ..
+        }) = ring.pop()
+        {
+            progress = true;
+            slot.set_written(written);
+            // The virtqueue hands each slot back once, so its number is outstanding.
+            let _ = slots.window.complete(slot.seq);
+            // There is room for all slots in either list.
+            if slot.collected {
+                let _ = slots.answered.push_within_capacity(slot);
+            } else {
+                let status = slot.status();
+                if !status.is_ok() {
+                    if let Some(request) = slot.request() {
+                        too_many |= refusals.note(request, status).is_err();
+                    }
+                }
+                let _ = slots.idle.push_within_capacity(slot);
+            }
+            if slots.window.is_idle() {
+                break;
+            }
+        }
+        drop(ring);
+        if too_many && self.health == Health::Running {
+            dev_err!(
+                self.dev,
+                "too many refused requests; device is not used any more\n"
+            );
+            self.mark_broken();
+        }
+        progress
+    }
+
+    /// Takes the answered request with this number.
+    pub(super) fn take_answered(&mut self, seq: u64) -> Option<KBox<Slot>> {
+        let answered = &mut self.slots.answered;
+        let index = answered.iter().position(|slot| slot.seq == seq)?;
+        answered.remove(index).ok()
+    }
+
+    /// Declares the device broken. No more requests are added, and nothing more comes out.
+    pub(super) fn mark_broken(&mut self) {
+        self.health = Health::Broken;
+        self.queue.break_device();
+    }
+
+    /// Notices that the queue was broken by somebody else: the virtio core at shutdown, or the ring
+    /// when the device wrote nonsense to it.
+    pub(super) fn check_broken(&mut self) {
+        if self.health == Health::Running && self.queue.is_broken() {
+            dev_err!(self.dev, "request queue is broken\n");
+            self.health = Health::Broken;
+        }
+    }
+}
