@@ -8,9 +8,10 @@ from harness.agent import SELFTESTS
 from harness.assertions import assert_disk_holds, assert_no_leaks, disk_digests
 from harness.hotplug import NATIVE, PORTS
 from harness.load import DiskLoad
-from harness.machine import DEBUG, MODULE, endpoint_id
+from harness.machine import C_DRIVER, DEBUG, MODULE, endpoint_id, runs_on
 
-pytestmark = parity.over(MODULE, DEBUG)
+pytestmark = pytest.mark.parity
+flavour = runs_on(MODULE, DEBUG, C_DRIVER)
 
 EDU = ("edu", {"dma__mask": "0xffffffffffffffff"})
 CYCLES = 50

@@ -4,9 +4,10 @@
 import pytest
 from harness import parity
 from harness.assertions import assert_no_leaks, assert_restored_before_reset
-from harness.machine import C_DRIVER, DEBUG, MODULE
+from harness.machine import C_DRIVER, DEBUG, MODULE, runs_on
 
-pytestmark = parity.over(MODULE, DEBUG)
+pytestmark = pytest.mark.parity
+flavour = runs_on(MODULE, DEBUG, C_DRIVER)
 
 MODALIAS = "virtio:d00000017v00001AF4"
 TIMES = 100

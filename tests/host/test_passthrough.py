@@ -2,6 +2,7 @@
 """iommu.passthrough=1: every group is an identity domain, which is a bypass domain to the device."""
 
 import pytest
+from harness import parity
 from harness.assertions import (
     assert_disk_holds,
     assert_no_leaks,
@@ -9,6 +10,10 @@ from harness.assertions import (
     assert_untranslated_without_global_bypass,
     disk_digests,
 )
+from harness.machine import C_DRIVER, DEBUG, RELEASE, runs_on
+
+pytestmark = pytest.mark.parity
+flavour = runs_on(RELEASE, DEBUG, C_DRIVER)
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +25,7 @@ def test_every_group_is_identity(guest):
     guest.selftest("group_types.sh identity")
 
 
+@parity.c_driver("leaves the global bypass open")
 def test_every_endpoint_is_in_a_bypass_domain(guest):
     assert_untranslated_without_global_bypass(guest)
 
@@ -32,10 +38,12 @@ def test_data_through_disks_compares_equal_without_any_map(guest):
     assert not maps, f"the device saw\n{maps}"
 
 
+@parity.c_driver("names an endpoint number in a fault, not the device")
 def test_physical_dma_arrives_until_the_group_is_translated(guest):
     guest.selftest("isolation.sh")
 
 
+@parity.c_driver("names an endpoint number in a fault, not the device")
 def test_assigned_device_is_translated_while_the_rest_stay_identity(guest):
     mark = guest.trace.mark()
     guest.selftest("assigned_device.sh")
@@ -49,6 +57,7 @@ def test_assigned_device_is_translated_while_the_rest_stay_identity(guest):
     assert not any(spaces[device] for device in (disk, nvme, edu)), f"in the end: {spaces}"
 
 
+@parity.c_driver("does not touch the global bypass field")
 def test_reboot_restores_global_bypass_before_the_reset(guest):
     assert_no_leaks(guest)
     mark = guest.trace.mark()

@@ -11,10 +11,11 @@ import pytest
 from harness import images, parity
 from harness.agent import SELFTESTS
 from harness.load import DiskLoad, MappingLoad
-from harness.machine import DEBUG, MODULE, endpoint_id
+from harness.machine import C_DRIVER, DEBUG, MODULE, endpoint_id, runs_on
 from qemu import disk_image
 
-pytestmark = parity.over(MODULE, DEBUG)
+pytestmark = pytest.mark.parity
+flavour = runs_on(MODULE, DEBUG, C_DRIVER)
 
 SYSRQ = "echo {} > /proc/sysrq-trigger"
 # What an init does: all processes are told to end, then the kernel

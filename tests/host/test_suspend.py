@@ -5,7 +5,15 @@ The device is reset on the way, and forgets all endpoints, domains and mappings.
 """
 
 import pytest
+from harness import parity
 from harness.assertions import assert_disk_holds, disk_digests
+from harness.machine import C_DRIVER, DEBUG, RELEASE, runs_on
+
+pytestmark = [
+    pytest.mark.parity,
+    parity.c_driver("the guest never comes back: the sync spins on the device that is reset"),
+]
+flavour = runs_on(RELEASE, DEBUG, C_DRIVER)
 
 
 @pytest.fixture(scope="module")

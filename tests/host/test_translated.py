@@ -2,13 +2,17 @@
 """A guest as it boots without options: every group is translated, with lazy invalidation."""
 
 import pytest
+from harness import parity
 from harness.assertions import (
     assert_disk_holds,
     assert_no_leaks,
     assert_restored_before_reset,
     disk_digests,
 )
-from harness.machine import endpoint_id
+from harness.machine import C_DRIVER, DEBUG, RELEASE, endpoint_id, runs_on
+
+pytestmark = pytest.mark.parity
+flavour = runs_on(RELEASE, DEBUG, C_DRIVER)
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +31,7 @@ def test_device_translates_every_endpoint(guest):
     assert not untranslated, f"not translated: {untranslated}; the device saw\n{events.named('switch_address_space')}"
 
 
+@parity.c_driver("leaves the global bypass open")
 def test_global_bypass_is_cleared_once_endpoints_are_attached(guest):
     events = guest.trace.since()
     cleared = events.first("set_config", bypass=0)
@@ -51,6 +56,7 @@ def test_reserved_regions_are_shown(guest):
     assert regions == "0x00000000fee00000 0x00000000feefffff msi", regions
 
 
+@parity.c_driver("names an endpoint number in a fault, not the device")
 def test_dma_to_unmapped_memory_is_stopped_and_reported(guest):
     mark = guest.trace.mark()
     guest.selftest("isolation.sh")
@@ -69,6 +75,7 @@ def test_group_type_changes_at_run_time(guest):
         assert changes == [False, True], f"{device} was translated {states}, expected off, then on again"
 
 
+@parity.c_driver("names an endpoint number in a fault, not the device")
 def test_assigned_device_reaches_only_what_is_mapped_for_it(guest):
     guest.selftest("assigned_device.sh")
 
@@ -77,6 +84,7 @@ def test_disks_still_work_in_the_end(guest):
     guest.selftest("disk_data.sh")
 
 
+@parity.c_driver("does not touch the global bypass field")
 def test_power_off_restores_global_bypass_before_the_reset(guest):
     assert_no_leaks(guest)
     mark = guest.trace.mark()

@@ -2,11 +2,12 @@
 """The kernel's own selftests of VFIO, on an edu device: each IOMMU mode that they know; pages of 4K, 2M and 1G."""
 
 import pytest
-from harness import images, parity, tap
+from harness import images, tap
 from harness.agent import SELFTESTS
-from harness.machine import MODULE
+from harness.machine import C_DRIVER, MODULE, runs_on
 
-pytestmark = parity.over(MODULE)
+pytestmark = pytest.mark.parity
+flavour = runs_on(MODULE, C_DRIVER)
 
 # How many tests of each have to pass at least, so that a run of nothing does not count
 PROGRAMS = {
@@ -27,18 +28,13 @@ MSI_REGION = "0x00000000fee00000 0x00000000feefffff msi"
 @pytest.fixture(scope="module")
 def guest(guests):
     guest = guests.boot(command_line=HUGE_PAGES, memory=MEMORY_MIB, files=images.vfio_selftests())
-    edu = f"/sys/bus/pci/devices/{bdf(guest)}"
-    guest.check(f"echo vfio-pci > {edu}/driver_override && echo {bdf(guest)} > /sys/bus/pci/drivers_probe")
+    guest.give_edu_to("vfio-pci")
     return guest
-
-
-def bdf(guest):
-    return f"0000:00:{guest.slots.edu:02x}.0"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_vfio_selftest(guest, program):
-    result = guest.run(f"/selftests/vfio/{program} {bdf(guest)}", timeout=150)
+    result = guest.run(f"/selftests/vfio/{program} {guest.edu}", timeout=150)
     report = tap.parse(result.output)
     assert report.passed, f"status {result.status}:\n{result.output}"
     skipped = {case.name for case in report.cases if case.directive == "SKIP"}
@@ -50,8 +46,8 @@ def test_vfio_selftest(guest, program):
 @pytest.mark.parametrize("interface", ["type1", "iommufd"])
 def test_addresses_that_userspace_may_map(guest, interface):
     """All of them, except what sysfs shows as reserved."""
-    shown = guest.check(f"cat /sys/bus/pci/devices/{bdf(guest)}/iommu_group/reserved_regions")
+    shown = guest.check(f"cat /sys/bus/pci/devices/{guest.edu}/iommu_group/reserved_regions")
     assert shown == MSI_REGION, shown
-    lines = guest.check(f"{SELFTESTS}/vfio_ranges {interface} {bdf(guest)}").splitlines()
+    lines = guest.check(f"{SELFTESTS}/vfio_ranges {interface} {guest.edu}").splitlines()
     ranges = [tuple(int(number, 16) for number in line.split()) for line in lines]
     assert ranges == ALLOWED, f"userspace may map {lines}"

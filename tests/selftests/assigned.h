@@ -25,8 +25,9 @@ struct assigned {
 	int mapper;
 	/* VFIO's group, if there is one */
 	int group;
-	/* The address space inside an iommufd */
+	/* The address space inside an iommufd, and the device as it knows it */
 	uint32_t ioas;
+	uint32_t device_id;
 };
 
 struct assigned_ops {

@@ -55,6 +55,7 @@ static int iommufd_open(struct assigned *assigned, const char *bdf)
 		perror("VFIO_DEVICE_BIND_IOMMUFD");
 		return -1;
 	}
+	assigned->device_id = bind.out_devid;
 	if (ioctl(assigned->mapper, IOMMU_IOAS_ALLOC, &alloc)) {
 		perror("IOMMU_IOAS_ALLOC");
 		return -1;

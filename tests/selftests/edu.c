@@ -144,7 +144,7 @@ static double seconds_now(void)
 	return now.tv_sec + now.tv_nsec / 1e9;
 }
 
-static int edu_wait(const struct edu *edu)
+int edu_wait(const struct edu *edu)
 {
 	const double deadline = seconds_now() + EDU_TIMEOUT_SECONDS;
 
@@ -159,8 +159,8 @@ static int edu_wait(const struct edu *edu)
 	return 0;
 }
 
-static int edu_transfer(const struct edu *edu, uint64_t from, uint64_t to, size_t len,
-			uint64_t command)
+static int edu_start(const struct edu *edu, uint64_t from, uint64_t to, size_t len,
+		     uint64_t command)
 {
 	if (!len || len > EDU_MAX_TRANSFER)
 		return -EINVAL;
@@ -169,15 +169,20 @@ static int edu_transfer(const struct edu *edu, uint64_t from, uint64_t to, size_
 	*edu_register(edu, EDU_REG_DMA_TO) = to;
 	*edu_register(edu, EDU_REG_DMA_COUNT) = len;
 	*edu_register(edu, EDU_REG_DMA_COMMAND) = command | EDU_DMA_RUN;
-	return edu_wait(edu);
+	return 0;
 }
 
 int edu_read_memory(const struct edu *edu, uint64_t from, size_t len)
 {
-	return edu_transfer(edu, from, EDU_BUFFER, len, 0);
+	return edu_start(edu, from, EDU_BUFFER, len, 0) ?: edu_wait(edu);
+}
+
+int edu_start_write(const struct edu *edu, uint64_t to, size_t len)
+{
+	return edu_start(edu, EDU_BUFFER, to, len, EDU_DMA_TO_MEMORY);
 }
 
 int edu_write_memory(const struct edu *edu, uint64_t to, size_t len)
 {
-	return edu_transfer(edu, EDU_BUFFER, to, len, EDU_DMA_TO_MEMORY);
+	return edu_start_write(edu, to, len) ?: edu_wait(edu);
 }

@@ -2,12 +2,14 @@
 /*
  * A device assigned to userspace reaches what was mapped for it, nothing else.
  *
- *   vfio_dma type1|iommufd BDF
+ *   vfio_dma type1|iommufd BDF [ADDRESS]
  *
- * BDF is a QEMU edu device, bound to vfio-pci. The memory that the device must
+ * BDF is a QEMU edu device, bound to vfio-pci. ADDRESS is the IO address of the
+ * page that is mapped for it; physical memory must not lie there. The memory that the device must
  * not reach is addressed by its physical address: the bus address that would
  * reach it if the device were not translated.
  */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,12 +19,13 @@
 #include "physmem.h"
 
 /* Above the memory of the guests that the tests boot. */
-#define IOVA		0x400000000ULL
+#define DEFAULT_IOVA	0x400000000ULL
 #define TRANSFER	256
 #define UNTOUCHED	0xa5
 
 static struct assigned assigned;
 static struct edu edu;
+static uint64_t iova = DEFAULT_IOVA;
 static size_t page_size;
 /* Mapped for the device, and not */
 static uint8_t *page, *other;
@@ -30,12 +33,12 @@ static uint64_t other_physical;
 
 static bool map(enum assigned_access access)
 {
-	return !assigned.ops->map(&assigned, IOVA, page, page_size, access);
+	return !assigned.ops->map(&assigned, iova, page, page_size, access);
 }
 
 static bool unmap(void)
 {
-	return !assigned.ops->unmap(&assigned, IOVA, page_size);
+	return !assigned.ops->unmap(&assigned, iova, page_size);
 }
 
 static bool all_bytes_are(const uint8_t *bytes, uint8_t value)
@@ -57,8 +60,8 @@ static bool mapped_page_is_read_and_written(void)
 	physmem_pattern(source, TRANSFER, 1);
 	memset(target, 0, TRANSFER);
 	return map(ASSIGNED_READ_WRITE) &&
-	       !edu_read_memory(&edu, IOVA, TRANSFER) &&
-	       !edu_write_memory(&edu, IOVA + page_size / 2, TRANSFER) &&
+	       !edu_read_memory(&edu, iova, TRANSFER) &&
+	       !edu_write_memory(&edu, iova + page_size / 2, TRANSFER) &&
 	       !memcmp(source, target, TRANSFER);
 }
 
@@ -75,7 +78,7 @@ static bool unmapped_memory_is_not_read(void)
 	physmem_pattern(other, TRANSFER, 99);
 	memset(page, 0, TRANSFER);
 	return !edu_read_memory(&edu, other_physical, TRANSFER) &&
-	       !edu_write_memory(&edu, IOVA, TRANSFER) &&
+	       !edu_write_memory(&edu, iova, TRANSFER) &&
 	       memcmp(page, other, TRANSFER);
 }
 
@@ -83,7 +86,7 @@ static bool page_is_not_written_after_unmap(void)
 {
 	memset(page, UNTOUCHED, TRANSFER);
 	return unmap() &&
-	       !edu_write_memory(&edu, IOVA, TRANSFER) &&
+	       !edu_write_memory(&edu, iova, TRANSFER) &&
 	       all_bytes_are(page, UNTOUCHED);
 }
 
@@ -91,7 +94,7 @@ static bool read_only_page_is_not_written(void)
 {
 	memset(page, UNTOUCHED, TRANSFER);
 	return map(ASSIGNED_READ) &&
-	       !edu_write_memory(&edu, IOVA, TRANSFER) &&
+	       !edu_write_memory(&edu, iova, TRANSFER) &&
 	       all_bytes_are(page, UNTOUCHED) &&
 	       unmap();
 }
@@ -129,8 +132,10 @@ static void setup(const char *interface, const char *bdf)
 int main(int argc, char **argv)
 {
 	ksft_print_header();
-	if (argc != 3)
-		ksft_exit_fail_msg("usage: vfio_dma type1|iommufd BDF\n");
+	if (argc != 3 && argc != 4)
+		ksft_exit_fail_msg("usage: vfio_dma type1|iommufd BDF [ADDRESS]\n");
+	if (argc == 4)
+		iova = strtoull(argv[3], NULL, 0);
 	ksft_set_plan(6);
 	setup(argv[1], argv[2]);
 

@@ -58,8 +58,7 @@ class MappingLoad:
 
     def __enter__(self):
         guest = self.guest
-        edu = f"/sys/bus/pci/devices/0000:00:{guest.slots.edu:02x}.0"
-        guest.check(f"echo dma_map_benchmark > {edu}/driver_override && basename {edu} > /sys/bus/pci/drivers_probe")
+        guest.give_edu_to("dma_map_benchmark")
         attached = guest.trace.since().named("attach")
         domain = attached[attached.last("attach", endpoint=endpoint_id(guest.slots.edu))]["domain"]
         mark = guest.trace.mark()

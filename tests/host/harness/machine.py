@@ -223,3 +223,19 @@ class Machine(AgentGuest):
     def group_types(self):
         """The types of all groups, in the order of their numbers."""
         return self.check("cat /sys/kernel/iommu_groups/*/type").split()
+
+    @property
+    def edu(self):
+        """The edu device, as the guest names it."""
+        return f"0000:00:{self.slots.edu:02x}.0"
+
+    def give_edu_to(self, driver):
+        """Bind the edu device to a driver; returns its name."""
+        bdf = self.edu
+        device = f"/sys/bus/pci/devices/{bdf}"
+        self.check(
+            f"[ ! -e {device}/driver ] || echo {bdf} > {device}/driver/unbind;"
+            f"echo {driver} > {device}/driver_override && echo {bdf} > /sys/bus/pci/drivers_probe"
+            f" && [ -e {device}/driver ]"
+        )
+        return bdf

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """The same tests over this project's driver and over the C driver of the same kernel, and one table of the outcomes.
 
-A module says on which kernels its tests run:
+A module that takes part says so, and has the C driver among its flavours:
 
-    pytestmark = parity.over(RELEASE, DEBUG)
+    pytestmark = pytest.mark.parity
+    flavour = runs_on(RELEASE, DEBUG, C_DRIVER)
 
-The C driver comes on top of these. What it does is information: such a test never fails the run. Where it is known
-to fail, the test says why, for the table:
+What the C driver does is information: such a test never fails the run. Where it is known to fail, the test says why,
+for the table:
 
     @parity.c_driver("hangs for good: it spins on the broken device with interrupts off")
 """
@@ -27,17 +28,6 @@ _NOT_RUN = "-"
 _NAME_WIDTH, _C_WIDTH = 62, 44
 
 
-def over(*flavours):
-    """The marks of a module whose tests run on these kernels, and over the C driver."""
-    all_of_them = [*flavours, C_DRIVER]
-    return [
-        pytest.mark.parity,
-        pytest.mark.parametrize(
-            "flavour", all_of_them, indirect=True, scope="module", ids=[flavour.name for flavour in all_of_them]
-        ),
-    ]
-
-
 def c_driver(reason):
     """The mark of a test that the C driver fails, and why it does."""
     return pytest.mark.c_driver(reason)
@@ -52,8 +42,10 @@ def row_name(item):
     """What the table calls a test: its file, its name, and its parameters but for the kernel."""
     subject = Path(item.path).stem.removeprefix("test_").replace("_", " ")
     name = item.originalname.removeprefix("test_").replace("_", " ")
-    parameters = [str(value) for key, value in item.callspec.params.items() if key != "flavour"]
-    return f"{subject}: {name}" + (f" ({', '.join(parameters)})" if parameters else "")
+    flavour = item.callspec.params["flavour"].name
+    # Whatever else the test's id has in brackets
+    rest = re.sub(rf"(^|-){flavour}(-|$)", lambda found: "-" * all(found.groups()), item.callspec.id)
+    return f"{subject}: {name}" + (f" ({rest})" if rest else "")
 
 
 @dataclass
@@ -78,10 +70,11 @@ class Row:
 
 
 class Table:
-    """A plugin of pytest that gathers the outcomes."""
+    """A plugin of pytest that gathers the outcomes, and the properties `cost` that tests record."""
 
     def __init__(self):
         self.rows = {}
+        self.costs = []
 
     def pytest_collection_modifyitems(self, items):
         for item in items:
@@ -97,6 +90,9 @@ class Table:
         if not found:
             return
         name, over_c, known = found
+        if report.when == "call":
+            driver = "C" if over_c else "Rust"
+            self.costs += [f"{driver:4}  {text}" for key, text in report.user_properties if key == "cost"]
         row = self.rows.setdefault(name, Row())
         outcome = row.c if over_c else row.rust
         failed = report.failed or (report.skipped and hasattr(report, "wasxfail"))
@@ -112,6 +108,10 @@ class Table:
         terminalreporter.write_line(line("test", "C", "Rust"))
         for name, row in sorted(self.rows.items()):
             terminalreporter.write_line(line(name, str(row.c), str(row.rust)))
+        if self.costs:
+            terminalreporter.section("What it took, on this machine and under emulation")
+        for cost in self.costs:
+            terminalreporter.write_line(cost)
 
     def write(self, path):
         """Refresh the rows in a document of the tests that have run; the others stay."""
