@@ -37,6 +37,7 @@ help:
 #: make kernel        build a kernel into build/$ARCH/
 #:   VARIANT=name       a variant, see tests/configs/: module, passthrough, plain, debug
 #: make test          the test suite; its last line counts what passed, failed and was skipped
+#:   ARCH=arm64         only with guests of that architecture, otherwise with x86_64 and arm64 guests
 #:   T=name             only the tests whose name holds this
 #: make test-all      the long tests too, and all tests on the debug kernel
 #: make bench         requests, notifications, instructions, throughput: this driver and the C driver
@@ -67,8 +68,8 @@ run: kernel
 	PASSTHROUGH='$(PASSTHROUGH)' GUEST_SHELL='$(GUEST_SHELL)' ACPI='$(ACPI)' APPEND='$(APPEND)' QEMU_ARGS='$(QEMU_ARGS)' \
 		tools/boot --arch '$(ARCH)' --variant '$(VARIANT)'
 
-# The architectures to test
-TESTED := $(ARCH)
+# The architectures to test: arm64 too, unless one is asked for
+TESTED := $(ARCH) $(if $(filter file,$(origin ARCH)),$(filter-out $(ARCH),arm64))
 TEST_KERNELS.x86_64 := base module passthrough plain
 TEST_KERNELS.arm64 := base
 test-all: TEST_KERNELS.x86_64 += debug doctests

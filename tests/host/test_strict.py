@@ -7,10 +7,10 @@ from harness.assertions import (
     assert_restored_before_reset,
     disk_digests,
 )
-from harness.machine import C_DRIVER, DEBUG, RELEASE, runs_on
+from harness.machine import ARM64, C_DRIVER, DEBUG, RELEASE, runs_on
 
 pytestmark = pytest.mark.parity
-flavour = runs_on(RELEASE, DEBUG, C_DRIVER)
+flavour = runs_on(RELEASE, DEBUG, ARM64, C_DRIVER)
 
 
 @pytest.fixture(scope="module")

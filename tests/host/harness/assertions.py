@@ -4,10 +4,15 @@
 import hashlib
 import re
 
-from harness.machine import short_name
+from harness.machine import endpoint_id, short_name
 
 # As disk_data.sh writes it
 PATTERN_BYTES = 1 << 20
+
+# Of QEMU's device
+GRANULE = 0x1000
+# VIRTIO_IOMMU_MAP_F_READ and VIRTIO_IOMMU_MAP_F_WRITE
+READ_AND_WRITE = 0x1 | 0x2
 
 # kmemleak takes an object for leaked only when it is older than that.
 KMEMLEAK_MINIMUM_AGE_SECONDS = 5
@@ -62,3 +67,41 @@ def assert_untranslated_without_global_bypass(guest):
     assert spaces[short_name(guest.slots.iommu)], f"the field was cleared to no effect: {spaces}; {shown}"
     translated = [device for device in guest.slots.endpoints if spaces.get(device) is not False]
     assert not translated, f"translated: {translated}; {shown}"
+
+
+def declared_regions(events, slot):
+    """The reserved regions that the device declared for an endpoint, inclusive, in its order; there has to be one."""
+    found = events.named("fill_resv_property")
+    regions = [(event["start"], event["end"]) for event in found if event["dev"] == endpoint_id(slot)]
+    assert regions, f"the device declared no reserved region for slot {slot}; it saw\n{events}"
+    return regions
+
+
+def without(first, last, regions):
+    """What remains of an inclusive range without the granules that some inclusive regions touch."""
+    gaps = []
+    for region_first, region_last in sorted(regions):
+        region_first, region_last = region_first & -GRANULE, region_last | (GRANULE - 1)
+        if region_first > first:
+            gaps.append((first, region_first - 1))
+        first = max(first, region_last + 1)
+    return [*gaps, (first, last)] if first <= last else gaps
+
+
+def assert_identity_mapped(guest):
+    """The domain of each endpoint maps the whole aperture onto itself, except what is reserved."""
+    events = guest.trace.since()
+    config = events.named("get_config")[-1].text
+    assert "input range start=0x0 input range end=0xffffffffffffffff" in config, config
+    domains = {event["endpoint"]: event["domain"] for event in events.named("attach")}
+    for slot in guest.slots.of_endpoints:
+        regions = declared_regions(events, slot)
+        maps = [event for event in events.named("map") if event["domain"] == domains[endpoint_id(slot)]]
+        mapped = sorted((event["virt_start"], event["virt_end"]) for event in maps)
+        assert mapped == without(0, 2**64 - 1, regions), f"slot {slot}: mapped {mapped}, reserved {regions}"
+        wrong = [
+            str(event)
+            for event in maps
+            if event["phys_start"] != event["virt_start"] or event["flags"] != READ_AND_WRITE
+        ]
+        assert not wrong, f"not an identity mapping for reading and writing: {wrong}"

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Several reserved regions, which the device declares in disorder: nothing that is mapped touches one of them.
+
+Only arm64 machines take them. These have no controller for message signalled interrupts then.
+"""
+
+import pytest
+from harness.assertions import (
+    assert_disk_holds,
+    assert_identity_mapped,
+    declared_regions,
+    disk_digests,
+)
+from harness.machine import ARM64, WITHOUT_EDU, runs_on
+
+F_BYPASS_CONFIG = 6
+
+RESERVED, MSI = 0, 1
+# Unsorted; they overlap, touch, hold each other, and begin and end within pages. None is in memory.
+IN_DISORDER = (
+    (0x2000_0800, 0x2000_2FFF, RESERVED),
+    (0x1000_0000, 0x1000_0FFF, RESERVED),
+    (0x2000_2000, 0x2000_47FF, RESERVED),
+    (0xFFFF_FFFF_FFFF_F800, 0xFFFF_FFFF_FFFF_FFFF, RESERVED),
+    (0x2000_1000, 0x2000_1FFF, RESERVED),
+    (0x0, 0x7FF, RESERVED),
+    (0x2000_4800, 0x2000_57FF, RESERVED),
+    (0x12_3456_7800, 0x12_3456_78FF, MSI),
+    # Where the kernel would put the first mappings of a translated disk
+    (0xFFF0_0800, 0xFFFF_EFFF, RESERVED),
+    (0x1000_2000, 0x1000_2FFF, RESERVED),
+)
+
+flavour = runs_on(ARM64)
+
+
+@pytest.fixture(scope="module")
+def guest(guests):
+    guest = guests.start(
+        command_line="iommu.passthrough=1", boot_bypass=False, regions=IN_DISORDER, slots=WITHOUT_EDU
+    )
+    guest.wait_ready(timeout=90)
+    guest.mask_feature(F_BYPASS_CONFIG)
+    guest.load_driver()
+    guest.wait_for_disks()
+    return guest
+
+
+def test_device_declares_them_in_disorder(guest):
+    events = guest.trace.since()
+    for slot in guest.slots.of_endpoints:
+        assert declared_regions(events, slot) == [(first, last) for first, last, _ in IN_DISORDER]
+
+
+def test_identity_maps_cover_the_aperture_except_them(guest):
+    guest.selftest("group_types.sh identity")
+    assert_identity_mapped(guest)
+
+
+def test_data_through_disks_compares_equal(guest):
+    digests = disk_digests(guest.selftest("disk_data.sh"))
+    assert_disk_holds(guest.disk, digests["vda"])
+    assert_disk_holds(guest.nvme, digests["nvme0n1"])
+
+
+def test_they_are_shown_in_order(guest):
+    guest.selftest("reserved_regions.sh")
+
+
+def test_translated_mappings_keep_off_them(guest):
+    mark = guest.trace.mark()
+    guest.selftest("type_switch.sh", timeout=180)
+    maps = guest.trace.since(mark).named("map")
+    assert any(event["virt_start"] != event["phys_start"] for event in maps), f"no translated mapping in\n{maps}"
+    wrong = [
+        str(event)
+        for event in maps
+        for first, last, _ in IN_DISORDER
+        if event["virt_start"] <= last and first <= event["virt_end"]
+    ]
+    assert not wrong, f"reserved addresses were mapped: {wrong}"
