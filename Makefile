@@ -45,6 +45,7 @@ help:
 #:   UPDATE=1           with W=name: put their figures into Documentation/performance/
 #:   CHECK=1            only compare with the committed figures; fails if one is worse
 #: make parity        the tests that compare with the C driver, over both; refreshes Documentation/parity.rst
+#: make fuzz          fuzz the parsers, each for FUZZ_SECONDS=300; FUZZ_SECONDS=3600 is more
 #: make lint          rustfmt, clippy, rustdoc, checkpatch, no unsafe in the driver, shellcheck, ruff
 #: make integrate KDIR=tree     put this project into a Linux 7.3 tree
 #: make unintegrate KDIR=tree   take it out again
@@ -93,6 +94,10 @@ bench: setup
 
 parity: test-kernels
 	$(PYTEST) --parity --parity-table Documentation/parity.rst -m parity
+
+FUZZ_SECONDS ?= 300
+fuzz: setup
+	FUZZ_SECONDS='$(FUZZ_SECONDS)' $(PYTHON) -m pytest tests/host/test_fuzz.py $(if $(T),-k '$(T)')
 
 lint: setup
 	tools/lint

@@ -4,6 +4,7 @@
 import os
 import subprocess
 from functools import cache
+from pathlib import Path
 
 from common import CACHE, PROJECT, kernel_tree
 
@@ -21,6 +22,26 @@ def cargo(*words, **environment):
         env=os.environ | {name: str(value) for name, value in variables.items()},
         check=True,
     )
+
+
+def _rustc(*words):
+    return subprocess.run(["rustc", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@cache
+def fuzzer():
+    """The path of the fuzzer, which is built: with feedback for libFuzzer, and AddressSanitizer if rustc has it."""
+    host = next(line.split()[1] for line in _rustc("-vV").splitlines() if line.startswith("host:"))
+    flags = ["--cfg=fuzzing", "-Cpasses=sancov-module", "-Cllvm-args=-sanitizer-coverage-level=4"]
+    for feedback in ("inline-8bit-counters", "pc-table", "trace-compares"):
+        flags.append(f"-Cllvm-args=-sanitizer-coverage-{feedback}")
+    libraries = Path(_rustc("--print", "sysroot")) / "lib/rustlib" / host / "lib"
+    if list(libraries.glob("librustc*_rt.asan.a")):
+        flags.append("-Zsanitizer=address")
+    # The kernel's own build sets RUSTC_BOOTSTRAP as well. A target of its own keeps the flags from build scripts.
+    environment = {"RUSTFLAGS": " ".join(flags), "RUSTC_BOOTSTRAP": "1", "CARGO_TARGET_DIR": TARGET / "fuzz"}
+    cargo("build", "--quiet", "--package", "fuzz", "--target", host, **environment)
+    return TARGET / "fuzz" / host / "debug" / "fuzz"
 
 
 @cache

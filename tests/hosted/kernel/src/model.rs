@@ -131,6 +131,7 @@ struct World {
     tick: i64,
     log: Vec<String>,
     allocations: u64,
+    unmappable: usize,
 }
 
 std::thread_local! {
@@ -149,6 +150,7 @@ impl World {
             tick: 1000,
             log: Vec::new(),
             allocations: 0,
+            unmappable: 0,
         }
     }
 
@@ -274,6 +276,15 @@ pub(crate) fn allocate(may_sleep: bool) {
         !(may_sleep && context),
         "an allocation sleeps in atomic context"
     );
+}
+
+/// From now on, one in so many buffers cannot be mapped for DMA; 0 for none.
+pub fn set_unmappable(one_in: usize) {
+    with(|world| world.unmappable = one_in);
+}
+
+pub(crate) fn is_unmappable() -> bool {
+    with(|world| world.unmappable != 0 && world.random.below(world.unmappable) == 0)
 }
 
 /// How many allocations there were.

@@ -198,9 +198,7 @@ impl Rig {
     pub(super) fn room(&self) -> usize {
         self.sync().expect("a healthy device");
         let mut room = 0;
-        let mut refused = 0;
-        // There is no room for a request that cannot be mapped for DMA either, but not for long.
-        while refused < 50 {
+        loop {
             let page = self.page();
             let request = Request::Map {
                 domain: 99,
@@ -210,14 +208,10 @@ impl Rig {
             };
             match self.engine.stage(request) {
                 Ok(()) => self.note(Op::Map(99, page)),
-                Err(StageError::Full) => {
-                    refused += 1;
-                    continue;
-                }
+                Err(StageError::Full) => break,
                 Err(StageError::Failed(error)) => panic!("cannot stage: {error:?}"),
             }
             room += 1;
-            refused = 0;
         }
         self.sync().expect("a healthy device");
         room

@@ -80,7 +80,7 @@ fn map_and_unmap() {
     rig.end(room);
 }
 
-/// CPUs unmap neighbouring pages of one domain, which become one request, or more.
+/// CPUs unmap neighbouring pages of one domain, and map others there.
 fn one_domain() {
     let rig = Rig::new(Behaviour::healthy());
     let room = rig.room();
@@ -378,10 +378,9 @@ fn nonsense() {
 
 /// Now and then a buffer cannot be mapped for DMA. That passes.
 fn unmappable() {
-    let mut behaviour = Behaviour::healthy();
-    behaviour.unmappable = 2 + random(4);
-    let rig = Rig::new(behaviour);
+    let rig = Rig::new(Behaviour::healthy());
     let room = rig.room();
+    model::set_unmappable(2 + random(4));
     let cpus = (1..4).map(|domain| {
         rig.cpu(move |rig| {
             rig.turn(domain).expect("a healthy device");
@@ -393,5 +392,6 @@ fn unmappable() {
         })
     });
     join(cpus.collect());
+    model::set_unmappable(0);
     rig.end(room);
 }

@@ -74,8 +74,6 @@ pub struct Behaviour {
     pub silent_after: Option<usize>,
     /// After how many requests its queue breaks.
     pub breaks_after: Option<usize>,
-    /// One in so many buffers cannot be mapped for DMA; 0 for none.
-    pub unmappable: usize,
 }
 
 impl Behaviour {
@@ -94,7 +92,6 @@ impl Behaviour {
             shuffles: model::once_in(2),
             silent_after: None,
             breaks_after: None,
-            unmappable: 0,
         }
     }
 }
@@ -231,7 +228,7 @@ impl Shared {
         let taken = ring.entries().any(|other| other.address == entry.address);
         assert!(!taken, "a buffer was used again while it was the device's");
         drop(ring);
-        if model::once_in(self.behaviour.unmappable) {
+        if model::is_unmappable() {
             return Err((entry.into_buf(), ENOMEM));
         }
         if self.free() < entry.descriptors {

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The parsers, and other pure code, fuzzed: see tests/hosted/fuzz."""
+
+import os
+import subprocess
+
+import pytest
+from harness import hosted
+
+CORPUS = hosted.WORKSPACE / "fuzz/corpus"
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))
+
+# How often each target runs, unless FUZZ_SECONDS says for how long (`make fuzz`).
+TARGETS = {
+    "config": 150_000,
+    "event": 150_000,
+    "mappings": 40_000,
+    "pending": 40_000,
+    "property": 150_000,
+    "regions": 40_000,
+    "request": 100_000,
+    "span": 150_000,
+    "window": 30_000,
+}
+
+
+def unpack(target, directory):
+    """What was found to be worth keeping: a line of hexadecimal digits each."""
+    directory.mkdir()
+    lines = (CORPUS / f"{target}.hex").read_text(encoding="ascii").split()
+    assert lines
+    for number, line in enumerate(lines):
+        (directory / f"{number:03}").write_bytes(bytes.fromhex(line))
+    return directory
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_target(target, tmp_path):
+    found = tmp_path / "found"
+    found.mkdir()
+    limits = [f"-max_total_time={SECONDS}"] if SECONDS else [f"-runs={TARGETS[target]}", "-seed=1"]
+    options = [*limits, "-max_len=256", "-timeout=10", "-verbosity=0", f"-artifact_prefix={tmp_path}/"]
+    command = [hosted.fuzzer(), *options, found, unpack(target, tmp_path / "kept")]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"FUZZ_TARGET": target},
+        capture_output=True,
+        text=True,
+        timeout=120 + 2 * SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"FUZZ_TARGET={target} {command[0]}, with what is in {tmp_path}\n{done.stderr}"

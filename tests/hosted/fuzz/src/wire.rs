@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What crosses the border to the device, read and written byte by byte.
+
+use kernel::prelude::Error;
+
+use crate::{
+    input::Input,
+    uapi::{
+        Fault,
+        MapFlag,
+        MapFlags,
+        Probe,
+        ProbeReply,
+        Property,
+        RawConfig,
+        Request,
+        ResvKind,
+        Span,
+        Status,
+        EVENT_SIZE,
+        HOT_READABLE,
+        PROBE_READABLE, //
+    }, //
+};
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// What is wrong with the next property, or that there is none, or it and its size.
+fn next_property(bytes: &[u8]) -> Option<Result<(Property, usize), ()>> {
+    if bytes.len() < 4 {
+        let end = bytes.iter().all(|byte| *byte == 0);
+        return (!end).then_some(Err(()));
+    }
+    let type_ = u16::from_le_bytes([bytes[0], bytes[1]]);
+    let len = u16::from_le_bytes([bytes[2], bytes[3]]);
+    if type_ & 0xfff == 0 {
+        return None;
+    }
+    let size = 4 + usize::from(len);
+    if bytes.len() < size {
+        return Some(Err(()));
+    }
+    if type_ != 1 {
+        return Some(Ok((Property::Unknown { type_, len }, size)));
+    }
+    if len < 20 {
+        return Some(Err(()));
+    }
+    let (first, last) = (long(bytes, 8), long(bytes, 16));
+    if first > last || (first == 0 && last == u64::MAX) {
+        return Some(Err(()));
+    }
+    let kind = match bytes[4] {
+        0 => ResvKind::Reserved,
+        1 => ResvKind::Msi,
+        other => ResvKind::Unknown(other),
+    };
+    let span = Span::new(first, last).expect("in order");
+    Some(Ok((Property::ResvMem { kind, span }, size)))
+}
+
+pub fn property(input: &mut Input<'_>) {
+    // The length before the tail is mostly that of what there is.
+    let exact = input.u8() % 4 != 0;
+    let other = u32::from(input.u16());
+    let bytes = input.rest();
+    let probe_size = if exact {
+        bytes.len().saturating_sub(4) as u32
+    } else {
+        other
+    };
+
+    let reply = ProbeReply::new(bytes, probe_size);
+    let size = probe_size as usize;
+    let status = match bytes.get(size..) {
+        Some(tail) if tail.len() >= 4 => status(tail[0]),
+        _ => Status::Missing,
+    };
+    assert_eq!(reply.status, status);
+
+    let mut left = if status == Status::Ok {
+        &bytes[..size]
+    } else {
+        &[]
+    };
+    let mut properties = reply.properties;
+    loop {
+        let expected = next_property(left);
+        match (properties.next(), expected) {
+            (None, None) => break,
+            (Some(Ok(property)), Some(Ok((expected, size)))) => {
+                assert_eq!(property, expected);
+                left = &left[size..];
+            }
+            (Some(Err(error)), Some(Err(()))) => {
+                let _ = format!("{error} {:?}", Error::from(error));
+                left = &[];
+            }
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+    assert_eq!(properties.next(), None, "after the end");
+}
+
+fn status(byte: u8) -> Status {
+    [
+        Status::Ok,
+        Status::IoErr,
+        Status::Unsupp,
+        Status::DevErr,
+        Status::Inval,
+        Status::Range,
+        Status::NoEnt,
+        Status::Fault,
+        Status::NoMem,
+    ]
+    .get(usize::from(byte))
+    .copied()
+    .unwrap_or(Status::Unknown(byte))
+}
+
+pub fn event(input: &mut Input<'_>) {
+    let bytes = input.rest();
+    let parsed = Fault::parse(bytes);
+    let well_formed = bytes.len() == EVENT_SIZE && bytes[1..4] == [0; 3];
+    assert_eq!(parsed.is_ok(), well_formed, "{parsed:?}");
+    match parsed {
+        Ok(fault) => {
+            let flags = word(bytes, 4);
+            assert_eq!(fault.access.read, flags & 1 != 0);
+            assert_eq!(fault.access.write, flags & 2 != 0);
+            assert_eq!(fault.access.exec, flags & 4 != 0);
+            assert_eq!(fault.endpoint, word(bytes, 8));
+            let address = (flags & 0x100 != 0).then(|| long(bytes, 16));
+            assert_eq!(fault.address, address);
+            let reason = match bytes[0] {
+                1 => "domain fault",
+                2 => "mapping fault",
+                0 => "unspecified fault",
+                _ => "unknown (",
+            };
+            assert!(format!("{fault}").starts_with(reason), "{fault}");
+        }
+        Err(error) => {
+            let _ = format!("{error} {:?}", Error::from(error));
+        }
+    }
+}
+
+pub fn config(input: &mut Input<'_>) {
+    let raw = RawConfig {
+        page_size_mask: input.address(),
+        input_range: input.option(|input| (input.address(), input.address())),
+        domain_range: input.option(|input| (input.u32(), input.u32())),
+        probe_size: input.option(|input| input.u32() >> (input.u8() % 32)),
+        bypass: input.option(Input::u8),
+    };
+    let page = 1u64 << (12 + input.u8() % 5);
+    let result = raw.validate(page as usize);
+
+    // A page of one byte counts as two.
+    let smallest = (0..64)
+        .map(|bit| 1u64 << bit)
+        .find(|bit| raw.page_size_mask & bit != 0)
+        .map(|bytes| bytes.max(2));
+    let (first, last) = raw.input_range.unwrap_or((0, u64::MAX));
+    let fits = smallest.is_some_and(|bytes| {
+        let bytes = u128::from(bytes);
+        let first = u128::from(first).div_ceil(bytes);
+        first < (u128::from(last) + 1) / bytes
+    });
+    let domains = raw.domain_range.unwrap_or((0, u32::MAX));
+    let good = smallest.is_some_and(|bytes| bytes <= page)
+        && fits
+        && domains.0 <= domains.1
+        && raw.probe_size.unwrap_or(0) <= 1 << 16;
+    assert_eq!(result.is_ok(), good, "{raw:?}: {result:?}");
+
+    match result {
+        Ok(config) => {
+            assert_eq!(Some(config.granule.bytes()), smallest);
+            assert_eq!((config.input.first(), config.input.last()), (first, last));
+            assert!(config.input.align_in(config.granule).is_some());
+            assert_eq!((config.domains.first(), config.domains.last()), domains);
+            assert_eq!(config.probe_size, raw.probe_size.unwrap_or(0));
+            assert_eq!(config.bypass, raw.bypass.map(|bypass| bypass % 2 == 1));
+            let (one, rest) = config.domains.split_first();
+            assert_eq!(one, domains.0);
+            let rest = rest.map(|rest| (rest.first(), rest.last()));
+            let expected = (domains.0 < domains.1).then(|| (domains.0 + 1, domains.1));
+            assert_eq!(rest, expected);
+        }
+        Err(error) => {
+            let _ = format!("{error} {:?}", Error::from(error));
+        }
+    }
+}
+
+/// What is in the buffer before and after a request.
+const REST: u8 = 0xa5;
+
+pub fn request(input: &mut Input<'_>) {
+    let (domain, endpoint) = (input.u32(), input.u32());
+    let (span, phys) = (input.span(), input.address());
+    let bits = input.u8() & 7;
+    let mut flags = MapFlags::default();
+    for (bit, flag) in [MapFlag::Read, MapFlag::Write, MapFlag::Mmio]
+        .into_iter()
+        .enumerate()
+    {
+        if bits & 1 << bit != 0 {
+            flags |= flag;
+        }
+    }
+    let bypass = bits & 1 != 0;
+    let request = match input.u8() % 4 {
+        0 => Request::Attach {
+            domain,
+            endpoint,
+            bypass,
+        },
+        1 => Request::Detach { domain, endpoint },
+        2 => Request::Map {
+            domain,
+            span,
+            phys,
+            flags,
+        },
+        _ => Request::Unmap { domain, span },
+    };
+    let _ = format!("{request}");
+
+    let mut out = [REST; HOT_READABLE];
+    let size = request.encode(&mut out);
+    let mut expected = Vec::new();
+    let (type_, words): (u8, [u32; 3]) = match request {
+        Request::Attach { .. } => (1, [endpoint, u32::from(bypass), 0]),
+        Request::Detach { .. } => (2, [endpoint, 0, 0]),
+        Request::Map { .. } => (3, [0; 3]),
+        Request::Unmap { .. } => (4, [0; 3]),
+    };
+    expected.extend([type_, 0, 0, 0]);
+    expected.extend(domain.to_le_bytes());
+    if type_ < 3 {
+        expected.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    } else {
+        expected.extend(span.first().to_le_bytes());
+        expected.extend(span.last().to_le_bytes());
+        if type_ == 3 {
+            expected.extend(phys.to_le_bytes());
+            expected.extend(u32::from(bits).to_le_bytes());
+        } else {
+            expected.extend([0; 4]);
+        }
+    }
+    assert_eq!(out[..size], expected);
+    assert!(
+        out[size..].iter().all(|byte| *byte == REST),
+        "beyond the end"
+    );
+
+    let mut out = [REST; PROBE_READABLE];
+    assert_eq!(Probe { endpoint }.encode(&mut out), PROBE_READABLE);
+    assert_eq!(out[..4], [5, 0, 0, 0]);
+    assert_eq!(word(&out, 4), endpoint);
+    assert!(out[8..].iter().all(|byte| *byte == 0));
+
+    let tail = [input.u8(), input.u8(), input.u8(), input.u8()];
+    let written = usize::from(input.u8() % 5);
+    let found = Status::from_tail(&tail[..written]);
+    let expected = if written == 4 {
+        status(tail[0])
+    } else {
+        Status::Missing
+    };
+    assert_eq!(found, expected);
+    assert_eq!(found.is_ok(), found.to_result().is_ok());
+}
