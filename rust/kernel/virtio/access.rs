@@ -161,15 +161,14 @@ impl<'a, B: Buffer> Access<'a, B> {
         if self.num_free() < needed {
             return Err(ENOSPC);
         }
-        // SAFETY:
-        // - `vq` is valid by the type invariants, which say as well that this is not concurrent to
-        //   other operations.
-        // - `list_ptrs` holds as many scatterlists as are announced, readable ones first. Each has
-        //   one entry and its end mark. They are not used after the call.
-        // - What they point to stays valid until the buffer leaves the queue; see
-        //   `Virtqueue::add`.
-        // - The token is not null. INVARIANT: It is from `KBox::into_raw` for the type of the
-        //   handle.
+        // `list_ptrs` holds as many scatterlists as are announced, readable ones first. Each has
+        // one entry and its end mark. They are not used after the call. What they point to stays
+        // valid until the buffer leaves the queue; see `Virtqueue::add`.
+        //
+        // INVARIANT: The token is from `KBox::into_raw` for the type of the handle.
+        //
+        // SAFETY: `vq` is valid by the type invariants, which say as well that this is not
+        // concurrent to other operations. The lists are right, see above. The token is not null.
         to_result(unsafe {
             bindings::virtqueue_add_sgs(
                 self.vq(),

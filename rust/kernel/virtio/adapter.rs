@@ -25,11 +25,9 @@ use core::mem::offset_of;
 /// An adapter for the registration of virtio drivers.
 pub struct Adapter<T: Driver>(T);
 
-// SAFETY:
-// - `bindings::virtio_driver` is a C type declared as `repr(C)`.
-// - `T::Data` is the type of the driver's device private data.
-// - `struct virtio_driver` embeds a `struct device_driver`.
-// - `DEVICE_DRIVER_OFFSET` is the correct byte offset to the embedded `struct device_driver`.
+// SAFETY: `bindings::virtio_driver` is a C type declared as `repr(C)`, which embeds a
+// `struct device_driver` at `DEVICE_DRIVER_OFFSET`. `T::Data` is the type of the driver's device
+// private data.
 unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
     type DriverType = bindings::virtio_driver;
     type DriverData<'bound> = T::Data<'bound>;
@@ -101,12 +99,12 @@ const fn features_are_valid(bits: &[u32]) -> bool {
 
 impl<T: Driver> Adapter<T> {
     extern "C" fn validate_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // INVARIANT: `vdev` is valid for the duration of `validate_callback()`.
+        //
         // SAFETY: The virtio bus only ever calls the validate callback with a valid pointer to a
         // `struct virtio_device`, as part of its own probe.
-        //
-        // INVARIANT: `vdev` is valid for the duration of `validate_callback()`.
-        let dev: &Device<device::Bound> =
-            unsafe { &*vdev.cast::<Device<device::CoreInternal<'_>>>() };
+        let dev = unsafe { &*vdev.cast::<Device<device::CoreInternal<'_>>>() };
+        let dev: &Device<device::Bound> = dev;
 
         from_result(|| {
             if !dev.has_feature(bindings::VIRTIO_F_VERSION_1) {
@@ -175,12 +173,12 @@ impl<T: Driver> Adapter<T> {
     }
 
     extern "C" fn config_changed_callback(vdev: *mut bindings::virtio_device) {
-        // SAFETY: The virtio bus only ever calls the callback with a valid pointer to a
-        // `struct virtio_device`.
-        //
         // INVARIANT: `vdev` is valid for the duration of `config_changed_callback()`, and stays
         // bound, since the virtio core calls this under a lock that it takes, to end such calls,
         // before it removes the driver.
+        //
+        // SAFETY: The virtio bus only ever calls the callback with a valid pointer to a
+        // `struct virtio_device`.
         let dev = unsafe { &*vdev.cast::<Device<device::BoundInternal>>() };
 
         // SAFETY: The virtio core lets such calls begin once `probe_callback` was successful, so

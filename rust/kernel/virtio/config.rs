@@ -182,13 +182,13 @@ impl ConfigReader<'_> {
         // Zeroed, since a transport that fails to read leaves the memory as it is.
         let mut bytes = [0u8; 8];
 
-        // SAFETY:
-        // - `get` is the operation of `dev`, which is a valid device and bound to a driver, so that
-        //   its transport is there.
-        // - `bytes` has room for the size of `T`, which is 1, 2, 4 or 8: the sizes that the
-        //   transports take.
-        // - By the type invariants of `ConfigField` the field lies within what each transport has
-        //   room for, and is aligned as it demands.
+        // By the type invariants of `ConfigField` the field lies within what each transport has
+        // room for, and is aligned as it demands. Its size is 1, 2, 4 or 8: what the transports
+        // take.
+        //
+        // SAFETY: `get` is the operation of `dev`, which is a valid device and bound to a driver,
+        // so that its transport is there. The field is one that it can read, see above, and
+        // `bytes` has room for it.
         unsafe {
             (self.get)(
                 self.dev.as_raw(),

@@ -52,11 +52,11 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
 impl Device<device::Bound> {
     /// Returns the device that this virtio device is a function of, for instance a PCI device.
     pub fn parent(&self) -> &device::Device<device::Bound> {
-        // SAFETY: By the type invariants `self.as_raw()` is a valid `struct virtio_device`. A
-        // virtio device is registered by the driver of its parent, which set the field before and
-        // unregisters the virtio device before it is unbound itself. So there is a parent, and it
-        // is bound at least as long as the virtio device is. The virtio device has a reference to
-        // it.
+        // A virtio device is registered by the driver of its parent, which set the field before and
+        // unregisters the virtio device before it is unbound itself.
+        //
+        // SAFETY: By the type invariants `self.as_raw()` is a valid `struct virtio_device`. It has
+        // a reference to its parent, which is bound at least as long as itself, see above.
         unsafe {
             device::Device::<device::Normal>::from_raw((*self.as_raw()).dev.parent).as_bound()
         }

@@ -156,7 +156,6 @@ impl<T: Driver> Registered<T> {
         // the entry has been removed, here or when `Self` is dropped.
         unsafe { registry::insert(key, fwnode, Arc::as_ptr(&instance).cast()) }?;
 
-        // SAFETY:
         // - The `struct iommu_device` has been initialized, is not registered, and does not move.
         //   It lives until it has been unregistered (on error, the core does that itself), and as
         //   each endpoint has an `Arc`, for as long as an endpoint refers to it.
@@ -166,6 +165,8 @@ impl<T: Driver> Registered<T> {
         //   with, see there.
         // - `hwdev` is a valid device. The firmware node that the core takes from it is the one in
         //   the instance, where there is a reference on it: that of a bound device does not change.
+        //
+        // SAFETY: The three points above are what the function needs.
         let ret = to_result(unsafe {
             bindings::iommu_device_register(instance.as_raw(), VTable::<T>::OPS, hwdev.as_raw())
         });
