@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Documentation/soundness.rst has a line for each public function of the abstractions, and types stop what they must."""
+
+import os
+import re
+import shlex
+import subprocess
+from functools import cache
+
+import pytest
+from harness import images
+
+from common import PROJECT
+
+DOCUMENT = PROJECT / "Documentation/soundness.rst"
+SOURCES = [
+    *(PROJECT / "rust/kernel").glob("*.rs"),
+    *(PROJECT / "rust/kernel/virtio").rglob("*.rs"),
+    *(PROJECT / "rust/kernel/iommu").rglob("*.rs"),
+]
+SNIPPETS = PROJECT / "tests/hosted/compile_fail"
+
+OWNER = re.compile(r"^(?:impl(?:<[^{]*?>)? (?:\w+ for )?|pub (?:unsafe )?trait )(\w+)")
+FUNCTION = re.compile(r"^(    )?(pub )?(?:const )?(?:unsafe )?fn (\w+)")
+MACRO = re.compile(r"^macro_rules! (\w+)")
+
+
+def public_functions():
+    """Type::function for each public one, Trait::function for each of a public trait, and exported macros."""
+    found = set()
+    for path in SOURCES:
+        owner, in_trait, exported = None, False, False
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("}"):
+                owner, in_trait = None, False
+            elif match := OWNER.match(line):
+                owner, in_trait = match.group(1), "trait " in line.split("{", maxsplit=1)[0]
+                in_trait = in_trait and " for " not in line
+            elif match := FUNCTION.match(line):
+                indented, public, name = match.groups()
+                if owner and indented and (public or in_trait):
+                    found.add(f"{owner}::{name}")
+                elif not indented and public:
+                    found.add(name)
+            elif exported and (match := MACRO.match(line)):
+                found.add(f"{match.group(1)}!")
+            exported = line.strip() == "#[macro_export]"
+    return found
+
+
+def documented():
+    """The terms of the document's definition lists."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    terms = re.findall(r"^((?:``[\w:!]+``(?:, )?)+)\n   \S", text, re.M)
+    return {name for term in terms for name in re.findall(r"``([\w:!]+)``", term)}
+
+
+def test_functions_are_found():
+    """The search above does find some, of each kind."""
+    assert {"Virtqueue::add", "Domain::map_pages", "module_virtio_driver!", "ConfigField::new"} <= public_functions()
+
+
+def test_each_public_function_is_reviewed():
+    missing = public_functions() - documented()
+    assert not missing, f"Documentation/soundness.rst has no line for {sorted(missing)}"
+
+
+def test_no_line_is_stale():
+    stale = documented() - public_functions()
+    assert not stale, f"Documentation/soundness.rst has lines for {sorted(stale)}, which do not exist"
+
+
+@cache
+def compiler():
+    """The command that compiled the driver, and the directory and environment that it needs."""
+    objects = (images.kernel().parent / "obj").resolve()
+    recorded = (objects / "drivers/iommu/virtio/.virtio_iommu.o.cmd").read_text(encoding="utf-8")
+    words = shlex.split(recorded.splitlines()[0].split(":=", maxsplit=1)[1].split(" ; ", maxsplit=1)[0])
+    start = next(i for i, word in enumerate(words) if os.path.basename(word) in ("rustc", "clippy-driver"))
+    variables = dict(word.split("=", 1) for word in words[:start])
+    dropped = ("--emit", "--out-dir", "-Dwarnings", "drivers/iommu/virtio/", "--remap-path-scope")
+    command = [word for word in words[start:] if not word.startswith(dropped) and not word.endswith("virtio_iommu.rs")]
+    return command, objects, os.environ | variables | {"RUSTC_BOOTSTRAP": "1"}
+
+
+def compile_snippet(source, directory, *options):
+    """What the compiler says of a program that uses the abstractions."""
+    file = directory / "snippet.rs"
+    file.write_text(source, encoding="utf-8")
+    command, objects, environment = compiler()
+    command = [*command, "-Awarnings", "--crate-name=snippet", *options, f"--emit=metadata={directory}/snippet.rmeta", file]
+    done = subprocess.run(command, cwd=objects, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("snippet", sorted(SNIPPETS.glob("*.rs")), ids=lambda path: path.stem)
+def test_types_stop_it(snippet, tmp_path):
+    """A snippet compiles, but not with what it has under cfg(wrong), and then for the reason that it names."""
+    source = snippet.read_text(encoding="utf-8")
+    expected = re.search(r"^// Error: (.+)$", source, re.M).group(1)
+    status, said = compile_snippet(source, tmp_path)
+    assert status == 0, f"without the mistake:\n{said}"
+    status, said = compile_snippet(source, tmp_path, "--cfg=wrong")
+    assert status != 0, "it compiles with the mistake"
+    assert expected in said, f"for another reason:\n{said}"
