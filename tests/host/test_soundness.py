@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Documentation/soundness.rst has a line for each public function of the abstractions, and types stop what they must."""
+"""Documentation/soundness.rst has a line for each public function, and types stop what it says that they stop."""
 
 import os
 import re
@@ -88,9 +88,10 @@ def compile_snippet(source, directory, *options):
     file = directory / "snippet.rs"
     file.write_text(source, encoding="utf-8")
     command, objects, environment = compiler()
-    command = [*command, "-Awarnings", "--crate-name=snippet", *options, f"--emit=metadata={directory}/snippet.rmeta", file]
-    done = subprocess.run(command, cwd=objects, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    return done.returncode, done.stderr
+    output = f"--emit=metadata={directory}/snippet.rmeta"
+    command = [*command, "-Awarnings", "--crate-name=snippet", *options, output, file]
+    said = subprocess.run(command, cwd=objects, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return said.returncode, said.stderr
 
 
 @pytest.mark.parametrize("snippet", sorted(SNIPPETS.glob("*.rs")), ids=lambda path: path.stem)
