@@ -83,14 +83,15 @@ def compiler():
     return command, objects, os.environ | variables | {"RUSTC_BOOTSTRAP": "1"}
 
 
-def compile_snippet(source, directory, *options):
+def compile_snippet(source, directory, *flags):
     """What the compiler says of a program that uses the abstractions."""
     file = directory / "snippet.rs"
     file.write_text(source, encoding="utf-8")
     command, objects, environment = compiler()
     output = f"--emit=metadata={directory}/snippet.rmeta"
-    command = [*command, "-Awarnings", "--crate-name=snippet", *options, output, file]
-    said = subprocess.run(command, cwd=objects, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    command = [*command, "-Awarnings", "--crate-name=snippet", *flags, output, file]
+    options = {"capture_output": True, "text": True, "timeout": 120, "check": False}
+    said = subprocess.run(command, cwd=objects, env=environment, **options)
     return said.returncode, said.stderr
 
 
