@@ -15,7 +15,7 @@ from harness.machine import ARM64, ARM64_ACPI, endpoint_id, runs_on
 F_PROBE = 4
 # The page of the ITS that endpoints write to
 DOORBELL, DOORBELL_SIZE = 0x8090000, 0x1000
-SOFTWARE_WINDOW = "0x0000000008000000 0x00000000080fffff msi"
+SOFTWARE_WINDOW = (0x8000000, 0x80FFFFF)
 # VIRTIO_IOMMU_MAP_F_WRITE and VIRTIO_IOMMU_MAP_F_MMIO
 DOORBELL_FLAGS = 0x2 | 0x4
 
@@ -59,15 +59,23 @@ def assert_interrupts_arrive(guest):
     )
 
 
-def doorbell_maps(events, slot):
-    """The MAPs of the doorbell in the domain that an endpoint is attached to in the end."""
-    domain = [event["domain"] for event in events.named("attach") if event["endpoint"] == endpoint_id(slot)][-1]
-    return [
+def doorbell_maps(events):
+    """The MAPs of the doorbell, each for itself and for writing to a device."""
+    found = [
         event
         for event in events.named("map")
-        if event["domain"] == domain
-        and event["phys_start"] <= DOORBELL <= event["phys_start"] + event["virt_end"] - event["virt_start"]
+        if event["phys_start"] <= DOORBELL <= event["phys_start"] + event["virt_end"] - event["virt_start"]
     ]
+    for event in found:
+        size = event["virt_end"] - event["virt_start"] + 1
+        assert (event["phys_start"], size) == (DOORBELL, DOORBELL_SIZE), f"more or less than the doorbell: {event}"
+        assert event["flags"] & DOORBELL_FLAGS == DOORBELL_FLAGS, f"not for writing to a device: {event}"
+    return found
+
+
+def domain_of(events, slot):
+    """The domain that an endpoint is attached to in the end."""
+    return [event["domain"] for event in events.named("attach") if event["endpoint"] == endpoint_id(slot)][-1]
 
 
 def regions(guest):
@@ -83,9 +91,11 @@ def test_declared_window_is_shown(guest):
 
 def test_declared_window_is_passed_through_unmapped(guest):
     assert_interrupts_arrive(guest)
-    events = guest.trace.since()
-    mapped = [doorbell_maps(events, slot) for slot in (guest.slots.disk, guest.slots.nvme)]
-    assert not any(mapped), f"the doorbell was mapped: {mapped}"
+    # VFIO's own container of type 1 gives such a domain no means to prepare a message: the core says EOPNOTSUPP.
+    guest.give_edu_to("vfio-pci")
+    guest.selftest(f"vfio_msi iommufd {guest.edu}")
+    mapped = doorbell_maps(guest.trace.since())
+    assert not mapped, f"the doorbell was mapped: {mapped}"
 
 
 def test_software_window_is_shown_where_the_device_declares_none(guest_without_probe):
@@ -93,20 +103,30 @@ def test_software_window_is_shown_where_the_device_declares_none(guest_without_p
     guest.selftest("group_types.sh DMA")
     declared = guest.trace.since().named("fill_resv_property")
     assert not declared, f"the driver asked for reserved regions: {declared}"
-    assert regions(guest) == SOFTWARE_WINDOW
+    assert regions(guest) == "{:#018x} {:#018x} msi".format(*SOFTWARE_WINDOW)
 
 
 def test_doorbell_is_mapped_where_the_device_declares_none(guest_without_probe):
     guest = guest_without_probe
     assert_interrupts_arrive(guest)
     events = guest.trace.since()
+    domains = [event["domain"] for event in doorbell_maps(events)]
     for slot in (guest.slots.disk, guest.slots.nvme):
-        maps = doorbell_maps(events, slot)
-        assert len(maps) == 1, f"the doorbell was mapped for slot {slot} by {maps}; the device saw\n{events}"
-        found = maps[0]
-        size = found["virt_end"] - found["virt_start"] + 1
-        assert (found["phys_start"], size) == (DOORBELL, DOORBELL_SIZE), f"more or less than the doorbell: {found}"
-        assert found["flags"] == DOORBELL_FLAGS, f"not for writing to a device: {found}"
+        times = domains.count(domain_of(events, slot))
+        assert times == 1, f"for slot {slot} the doorbell was mapped {times} times; the device saw\n{events}"
+
+
+def test_doorbell_of_an_assigned_device_is_in_the_software_window(guest_without_probe):
+    guest = guest_without_probe
+    guest.give_edu_to("vfio-pci")
+    first, last = SOFTWARE_WINDOW
+    for interface in ("type1", "iommufd"):
+        mark = guest.trace.mark()
+        guest.selftest(f"vfio_msi {interface} {guest.edu}")
+        maps = doorbell_maps(guest.trace.since(mark))
+        assert maps, f"{interface}: not mapped; the device saw\n{guest.trace.since(mark)}"
+        outside = [str(event) for event in maps if not first <= event["virt_start"] <= event["virt_end"] <= last]
+        assert not outside, f"{interface}: the doorbell was mapped outside of the window: {outside}"
 
 
 def test_no_interrupt_was_refused(guest, guest_without_probe):

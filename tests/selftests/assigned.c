@@ -2,6 +2,9 @@
 /* What a device assigned to this process has in common however it was assigned. */
 #include <linux/vfio.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,6 +14,15 @@
 #define PCI_COMMAND		4
 #define PCI_COMMAND_MEMORY	(1 << 1)
 #define PCI_COMMAND_MASTER	(1 << 2)
+
+const struct assigned_ops *assigned_find(const char *name)
+{
+	if (!strcmp(name, assigned_type1.name))
+		return &assigned_type1;
+	if (!strcmp(name, assigned_iommufd.name))
+		return &assigned_iommufd;
+	return NULL;
+}
 
 static int region_info(const struct assigned *assigned, uint32_t index,
 		       struct vfio_region_info *info)
@@ -60,4 +72,40 @@ volatile uint8_t *assigned_start(const struct assigned *assigned)
 		return NULL;
 	}
 	return mapped;
+}
+
+static int set_msi(const struct assigned *assigned, int32_t event)
+{
+	struct vfio_irq_set *set;
+	int ret;
+
+	set = calloc(1, sizeof(*set) + sizeof(event));
+	if (!set)
+		return -1;
+	set->argsz = sizeof(*set) + sizeof(event);
+	set->flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+	set->index = VFIO_PCI_MSI_IRQ_INDEX;
+	set->count = 1;
+	memcpy(set->data, &event, sizeof(event));
+
+	ret = ioctl(assigned->device, VFIO_DEVICE_SET_IRQS, set);
+	if (ret)
+		perror("VFIO_DEVICE_SET_IRQS");
+	free(set);
+	return ret;
+}
+
+int assigned_enable_msi(const struct assigned *assigned)
+{
+	int event;
+
+	event = eventfd(0, EFD_CLOEXEC);
+	if (event < 0) {
+		perror("eventfd");
+		return -1;
+	}
+	if (!set_msi(assigned, event))
+		return event;
+	close(event);
+	return -1;
 }

@@ -41,7 +41,13 @@ struct assigned_ops {
 extern const struct assigned_ops assigned_type1;
 extern const struct assigned_ops assigned_iommufd;
 
+/* The interface of that name, or NULL */
+const struct assigned_ops *assigned_find(const char *name);
+
 /* Let the device do DMA, and map its BAR 0. NULL after printing what failed. */
 volatile uint8_t *assigned_start(const struct assigned *assigned);
+
+/* Have the device's interrupts signalled by messages. An eventfd that counts them, or -1. */
+int assigned_enable_msi(const struct assigned *assigned);
 
 #endif

@@ -13,6 +13,8 @@
 #define EDU_BAR_SIZE		0x100000
 
 #define EDU_REG_ID		0x00
+#define EDU_REG_RAISE		0x60
+#define EDU_REG_LOWER		0x64
 #define EDU_REG_DMA_FROM	0x80
 #define EDU_REG_DMA_TO		0x88
 #define EDU_REG_DMA_COUNT	0x90
@@ -21,6 +23,9 @@
 /* 0xRRrr00ed: RR and rr are a version */
 #define EDU_ID_MASK		0x0000ffff
 #define EDU_ID			0x000000ed
+
+/* The value is of no meaning to the device. */
+#define EDU_INTERRUPT		1
 
 #define EDU_DMA_RUN		(1 << 0)
 #define EDU_DMA_TO_MEMORY	(1 << 1)
@@ -129,6 +134,16 @@ int edu_check(const struct edu *edu)
 		return 0;
 	fprintf(stderr, "not an edu device: its id register reads %#x\n", id);
 	return -1;
+}
+
+void edu_raise_interrupt(const struct edu *edu)
+{
+	*(volatile uint32_t *)(edu->registers + EDU_REG_RAISE) = EDU_INTERRUPT;
+}
+
+void edu_lower_interrupt(const struct edu *edu)
+{
+	*(volatile uint32_t *)(edu->registers + EDU_REG_LOWER) = EDU_INTERRUPT;
 }
 
 static volatile uint64_t *edu_register(const struct edu *edu, unsigned int offset)

@@ -42,6 +42,10 @@ int edu_check(const struct edu *edu);
 int edu_read_memory(const struct edu *edu, uint64_t from, size_t len);
 int edu_write_memory(const struct edu *edu, uint64_t to, size_t len);
 
+/* Let the device raise an interrupt, or take it back. */
+void edu_raise_interrupt(const struct edu *edu);
+void edu_lower_interrupt(const struct edu *edu);
+
 /* Start such a write, and wait for the end of what was started. */
 int edu_start_write(const struct edu *edu, uint64_t to, size_t len);
 int edu_wait(const struct edu *edu);

@@ -106,11 +106,8 @@ static bool page_is_reached_after_mapping_it_again(void)
 
 static void setup(const char *interface, const char *bdf)
 {
-	if (!strcmp(interface, assigned_type1.name))
-		assigned.ops = &assigned_type1;
-	else if (!strcmp(interface, assigned_iommufd.name))
-		assigned.ops = &assigned_iommufd;
-	else
+	assigned.ops = assigned_find(interface);
+	if (!assigned.ops)
 		ksft_exit_fail_msg("no such interface: %s\n", interface);
 
 	page_size = getpagesize();
