@@ -252,7 +252,7 @@ impl RequestQueue {
     }
 
     /// Adds a slot from [`Self::take_slot`] to the ring. Returns its number.
-    #[inline]
+    #[inline(always)]
     pub(super) fn add(&mut self, mut slot: KBox<Slot>) -> Result<u64, (KBox<Slot>, StageError)> {
         let seq = self.next();
         slot.seq = seq;

@@ -25,10 +25,7 @@ use core::{
         size_of,
         MaybeUninit, //
     },
-    ptr::{
-        self,
-        NonNull, //
-    }, //
+    ptr::NonNull, //
 };
 
 /// A virtqueue that is there and stays there, for one or more operations in a row.
@@ -67,6 +64,30 @@ fn is_linear<B>(object: *const B, bytes: *const u8, len: usize) -> bool {
     let last = bytes.wrapping_add(len - 1);
     // SAFETY: The function takes any address.
     unsafe { bindings::virt_addr_valid(bytes.cast()) && bindings::virt_addr_valid(last.cast()) }
+}
+
+/// Makes `list` a scatterlist of the `len` bytes at `bytes`, which are a slice that is not empty.
+///
+/// Fails with `EINVAL` if they are too many, or not in the linear mapping; see [`is_linear`].
+///
+/// # Safety
+///
+/// `list` must be valid for writes.
+#[inline]
+unsafe fn describe<B>(
+    object: *const B,
+    bytes: *const u8,
+    len: usize,
+    list: *mut bindings::scatterlist,
+) -> Result {
+    let c_len = u32::try_from(len).map_err(|_| EINVAL)?;
+    if !is_linear(object, bytes, len) {
+        return Err(EINVAL);
+    }
+    // SAFETY: `list` is valid by the safety requirement. The bytes are in the linear mapping, as the
+    // function needs it, since it stores the page of the first of them, and the length.
+    unsafe { bindings::sg_init_one(list, bytes.cast(), c_len) };
+    Ok(())
 }
 
 impl<'a, B: Buffer> Access<'a, B> {
@@ -124,33 +145,10 @@ impl<'a, B: Buffer> Access<'a, B> {
         // the object until then. `B: 'static`, so that the lifetime can be that long.
         let (readable, writable) = unsafe { (*object).segments() };
 
-        let mut lists = [const { MaybeUninit::<bindings::scatterlist>::uninit() }; 2];
-        let mut list_ptrs = [ptr::null_mut(); 2];
-        let mut used = 0;
-        for (bytes, len) in [
-            (readable.as_ptr(), readable.len()),
-            (writable.as_mut_ptr().cast_const(), writable.len()),
-        ] {
-            if len == 0 {
-                continue;
-            }
-            let c_len = u32::try_from(len).map_err(|_| EINVAL)?;
-            if !is_linear(object, bytes, len) {
-                return Err(EINVAL);
-            }
-            let list = lists[used].as_mut_ptr();
-            // SAFETY: `list` has room for a `struct scatterlist`. The bytes are `len` bytes of the
-            // linear mapping, as the function needs it, since it stores the page of the first of
-            // them, and the length.
-            unsafe { bindings::sg_init_one(list, bytes.cast(), c_len) };
-            list_ptrs[used] = list;
-            used += 1;
-        }
-
+        let queue = self.queue();
         // CAST: 0 or 1.
         let readers = u32::from(!readable.is_empty());
         let writers = u32::from(!writable.is_empty());
-        let queue = self.queue();
         let parts = readers + writers;
         if parts == 0 || parts > queue.size {
             return Err(EINVAL);
@@ -161,6 +159,21 @@ impl<'a, B: Buffer> Access<'a, B> {
         if self.num_free() < needed {
             return Err(ENOSPC);
         }
+
+        let mut lists = [const { MaybeUninit::<bindings::scatterlist>::uninit() }; 2];
+        let [first, second] = &mut lists;
+        let (first, second) = (first.as_mut_ptr(), second.as_mut_ptr());
+        if !readable.is_empty() {
+            // SAFETY: `first` has room for a `struct scatterlist`.
+            unsafe { describe(object, readable.as_ptr(), readable.len(), first) }?;
+        }
+        let last = if readable.is_empty() { first } else { second };
+        if !writable.is_empty() {
+            // SAFETY: `last` has room for a `struct scatterlist`.
+            unsafe { describe(object, writable.as_ptr(), writable.len(), last) }?;
+        }
+        let mut list_ptrs = [first, second];
+
         // `list_ptrs` holds as many scatterlists as are announced, readable ones first. Each has
         // one entry and its end mark. They are not used after the call. What they point to stays
         // valid until the buffer leaves the queue; see `Virtqueue::add`.
