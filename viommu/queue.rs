@@ -302,7 +302,8 @@ impl RequestQueue {
     #[inline]
     pub(super) fn kick(&mut self, insist: bool) -> Option<Notification> {
         let owed = self.notifying > 0;
-        if owed && !insist || !owed && !self.unkicked {
+        let wanted = if owed { insist } else { self.unkicked };
+        if !wanted {
             return None;
         }
         let mut ring = self.queue.access()?;

@@ -35,9 +35,8 @@ use core::{
 ///
 /// # Invariants
 ///
-/// - `queue` belongs to a [`Queues`](super::queues::Queues) that was not revoked yet when the read
-///   section of `rcu` had begun. It is therefore not dropped, nor is its memory freed, before the
-///   end of that section.
+/// - `queue` belongs to a `Queues` that was not revoked yet when the read section of `rcu` had begun.
+///   It is therefore not dropped, nor is its memory freed, before the end of that section.
 /// - No other operations on that queue that need `&mut` of its handle happen during `'a`.
 pub struct Access<'a, B: Buffer> {
     queue: NonNull<Queue>,
