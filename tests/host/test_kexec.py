@@ -2,10 +2,13 @@
 """kexec into a kernel that knows nothing of virtio-iommu: it gets the machine as the first kernel found it."""
 
 import pytest
-from harness import images
+from harness import images, parity
 from harness.agent import SELFTESTS
 from harness.assertions import assert_restored_before_reset
-from harness.machine import IOMMU_LAST, endpoint_id
+from harness.machine import C_DRIVER, DEBUG, IOMMU_LAST, RELEASE, endpoint_id, runs_on
+
+pytestmark = pytest.mark.parity
+flavour = runs_on(RELEASE, DEBUG, C_DRIVER)
 
 PLAIN_COMMAND_LINE = "console=ttyS0 panic=-1 root=/dev/vda rw init=/init"
 # A kernel that can use its disk needs a fraction of that.
@@ -48,6 +51,7 @@ def assert_plain_kernel_runs_from_disk(guest, digest):
     assert guest.check(DIGEST) == digest, "the NVMe drive does not read as before"
 
 
+@parity.c_driver("does not touch the global bypass field, and may hang when it goes before the disks")
 @pytest.mark.parametrize("command_line", ["", "iommu.passthrough=1"], ids=["translated", "identity"])
 def test_plain_kernel_boots_from_the_disk(boot, command_line):
     guest = boot(command_line=command_line, boot_bypass=True)
@@ -59,6 +63,7 @@ def test_plain_kernel_boots_from_the_disk(boot, command_line):
     guest.power_off()
 
 
+@parity.c_driver("never clears the field, so there is nothing to restore")
 def test_plain_kernel_fails_when_the_field_is_not_restored(boot):
     """The counterproof: it is the restoration that the test above depends on."""
     guest = boot(boot_bypass=True, parameters={"restore_bypass": 0}, traced=TRANSLATE_EVENTS)
@@ -86,6 +91,7 @@ def test_closed_field_stays_closed(boot):
     assert_restored_before_reset(events, boot_value=0)
 
 
+@parity.c_driver("makes no device links: the IOMMU goes before the endpoints below it")
 def test_endpoint_below_the_iommu_is_shut_down_before_it(boot):
     """The disks are in slots below the IOMMU's, and busy: nothing of theirs may see the bypass opened."""
     guest = boot(boot_bypass=True, slots=IOMMU_LAST, traced=(*DISK_EVENTS, NVME_SHUT_DOWN))

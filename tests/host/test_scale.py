@@ -103,7 +103,7 @@ def test_1000_domains(assigned, record_property):
     record_costs(record_property, report)
 
 
-@parity.c_driver("replays under a spinlock with interrupts off: lockup reports")
+@parity.c_driver("replays under a spinlock, interrupts off: hard lockup reported")
 @pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.long)])
 def test_mappings_in_one_domain(assigned, record_property, count):
     mark = assigned.trace.mark()

@@ -5,7 +5,7 @@ QEMU has no second one to offer ("QEMU does not support multiple vIOMMUs for x86
 """
 
 import pytest
-from harness import fake
+from harness import fake, parity
 from harness.load import DiskLoad
 from harness.machine import C_DRIVER, DEBUG, MODULE, runs_on
 
@@ -33,6 +33,7 @@ def meanwhile(guest):
     return guest.trace.since(mark)
 
 
+@parity.c_driver("leaves the global bypass open, makes no device links, unmaps in parts, maps over what is mapped")
 def test_fake_device_is_driven(guest, meanwhile):
     """Its endpoints, its domain ids and its global bypass field are its own."""
     assert meanwhile
