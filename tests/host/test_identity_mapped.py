@@ -2,12 +2,14 @@
 """Without VIRTIO_IOMMU_F_BYPASS_CONFIG, an identity domain maps its aperture onto itself, except reserved regions."""
 
 import pytest
+from harness import parity
 from harness.assertions import assert_disk_holds, assert_identity_mapped, assert_no_leaks, disk_digests
-from harness.machine import ARM64, DEBUG, MODULE, runs_on
+from harness.machine import ARM64, C_DRIVER, DEBUG, MODULE, runs_on
 
 F_BYPASS_CONFIG = 6
 
-flavour = runs_on(MODULE, DEBUG, ARM64)
+pytestmark = pytest.mark.parity
+flavour = runs_on(MODULE, DEBUG, ARM64, C_DRIVER)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,7 @@ def test_data_through_disks_compares_equal(guest):
     assert_disk_holds(guest.nvme, digests["nvme0n1"])
 
 
+@parity.c_driver("names an endpoint number in a fault, not the device")
 def test_physical_dma_arrives_until_the_group_is_translated(guest):
     guest.selftest("isolation.sh")
     assert_no_leaks(guest)
