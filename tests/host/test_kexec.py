@@ -6,11 +6,12 @@ from harness import images, parity
 from harness.agent import SELFTESTS
 from harness.assertions import assert_restored_before_reset
 from harness.machine import C_DRIVER, DEBUG, IOMMU_LAST, RELEASE, endpoint_id, runs_on
+from qemu import KERNEL_WORDS
 
 pytestmark = pytest.mark.parity
 flavour = runs_on(RELEASE, DEBUG, C_DRIVER)
 
-PLAIN_COMMAND_LINE = "console=ttyS0 panic=-1 root=/dev/vda rw init=/init"
+PLAIN_COMMAND_LINE = f"{KERNEL_WORDS['x86_64']} root=/dev/vda rw init=/init"
 # A kernel that can use its disk needs a fraction of that.
 HOPELESS_AFTER_SECONDS = 15
 DIGEST = "dd if=/dev/nvme0n1 bs=65536 count=32 iflag=direct status=none | sha256sum"

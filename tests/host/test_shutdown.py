@@ -12,7 +12,7 @@ from harness import images, parity
 from harness.agent import SELFTESTS
 from harness.load import DiskLoad, MappingLoad
 from harness.machine import C_DRIVER, DEBUG, MODULE, endpoint_id, runs_on
-from qemu import disk_image
+from qemu import KERNEL_WORDS, disk_image
 
 pytestmark = pytest.mark.parity
 flavour = runs_on(MODULE, DEBUG, C_DRIVER)
@@ -30,7 +30,7 @@ WAYS = {
 # It takes a second or two.
 PATIENCE_SECONDS = 40
 
-NEXT_COMMAND_LINE = "console=ttyS0 panic=-1 deferred_probe_timeout=120"
+NEXT_COMMAND_LINE = f"{KERNEL_WORDS['x86_64']} deferred_probe_timeout=120"
 CRASH_COMMAND_LINE = f"{NEXT_COMMAND_LINE} nr_cpus=1 reset_devices"
 CRASH_KERNEL_MIB, MEMORY_MIB, DUMP_DISK_MIB = 192, 448, 512
 
