@@ -27,6 +27,7 @@ struct probe_item {
 enum probe_verdict {
 	PROPER,
 	MALFORMED,	/* must be reported */
+	IGNORED,	/* the endpoint is accepted, and the region does not count */
 	USELESS,	/* proper, but the endpoint need not be accepted */
 };
 
@@ -67,8 +68,8 @@ static const struct probe_case probe_cases[] = {
 	  { { 0, OTHER, 0 }, { 4, MEM, 20, 0, SZ_1M, SZ_2M - 1 } } },
 	{ "unknown property, length 65535", MALFORMED,
 	  { { 0, OTHER, 65535 } } },
-	/* "The driver MUST ignore bits[15:12] of type." */
-	{ "reserved bits in the type", PROPER,
+	/* "MUST ignore a property whose reserved field is not zero" */
+	{ "reserved bits in the type", IGNORED,
 	  { { 0, 0xf000 | MEM, 20, 0, SZ_1M, SZ_2M - 1 } } },
 	{ "nothing but heads", PROPER, { { 0, OTHER, 0 } }, .repeat = 4 },
 	/* 512 = 21 * 24 + 8 */
@@ -129,10 +130,24 @@ static void probe_write(u8 *properties, const struct probe_case *param)
 
 KUNIT_ARRAY_PARAM_DESC(probe, probe_cases, name);
 
-/* What the core is told is made of numbers that it can use. */
-static void probe_check_regions(struct fake_test *t, unsigned int endpoint)
+/* Whether the core is told that an address is reserved. */
+static bool probe_has(struct list_head *regions, u64 address)
 {
 	struct iommu_resv_region *region;
+
+	list_for_each_entry(region, regions, list) {
+		if (address - region->start < region->length)
+			return true;
+	}
+	return false;
+}
+
+/* What the core is told is what the device says, in numbers that it can use. */
+static void probe_check_regions(struct fake_test *t, unsigned int endpoint,
+				const struct probe_case *param)
+{
+	struct iommu_resv_region *region;
+	unsigned int i;
 	LIST_HEAD(list);
 
 	iommu_get_resv_regions(test_dev(t, endpoint), &list);
@@ -148,6 +163,19 @@ static void probe_check_regions(struct fake_test *t, unsigned int endpoint)
 				       region->start, region->length);
 		KUNIT_EXPECT_TRUE(t->test, region->length ||
 				  region->start == 0);
+	}
+	for (i = 0; i < ARRAY_SIZE(param->items); i++) {
+		const struct probe_item *item = &param->items[i];
+		bool reserved = probe_has(&list, item->start);
+
+		if (param->verdict == PROPER && item->type == MEM)
+			KUNIT_EXPECT_TRUE_MSG(t->test, reserved,
+					      "%#llx is not reserved",
+					      item->start);
+		if (param->verdict == IGNORED && item->type)
+			KUNIT_EXPECT_FALSE_MSG(t->test, reserved,
+					       "%#llx is reserved",
+					       item->start);
 	}
 	iommu_put_resv_regions(test_dev(t, endpoint), &list);
 }
@@ -175,14 +203,14 @@ static void fake_probe_malformed(struct kunit *test)
 	test_log_mark(t);
 	accepted = test_plug(t, 1);
 	if (accepted)
-		probe_check_regions(t, 1);
+		probe_check_regions(t, 1, param);
 	if (param->verdict == MALFORMED)
 		KUNIT_EXPECT_TRUE_MSG(test,
 				      test_log_has(t, "fake-endpoint",
 						   "propert") ||
 				      test_log_has(t, "fake-endpoint", "prop "),
 				      "nothing is reported");
-	else if (param->verdict == PROPER)
+	else if (param->verdict != USELESS)
 		KUNIT_EXPECT_TRUE(test, accepted);
 	test_expect_agree(t, "afterwards");
 
