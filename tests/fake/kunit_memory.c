@@ -278,7 +278,7 @@ static void fake_memory_probe(struct kunit *test)
 
 static struct kunit_case fake_memory_cases[] = {
 	KUNIT_CASE_PARAM(fake_memory, memory_gen_params),
-	KUNIT_CASE(fake_memory_probe),
+	KUNIT_CASE_SLOW(fake_memory_probe),
 	{}
 };
 

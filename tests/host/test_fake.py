@@ -17,7 +17,7 @@ DEBUG_SUITES = ("viommu_fake_memory",)
 # `unsafe`: what the C driver would not survive. `slow`: every request that is never answered waits for 10 seconds.
 PARAMETERS = {
     MODULE: {"unsafe": 1, "sequences": 150, "stress_seconds": 10},
-    DEBUG: {"unsafe": 1, "slow": 1, "sequences": 100, "stress_seconds": 30},
+    DEBUG: {"unsafe": 1, "slow": 1, "sequences": 40, "stress_seconds": 30},
 }
 THOUSANDS = {"unsafe": 1, "sequences": 4000}
 
