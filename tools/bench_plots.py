@@ -27,13 +27,15 @@ TERMINALS = {
 class Plot:
     name: str
     title: str
-    # What gnuplot needs, without terminal and output
-    script: str
+    # What gnuplot needs, without terminal and output; None if there are no rows for it
+    script: str | None
 
 
 def _bars(rows, names, figure, label, axis):
     """A group of two bars for each name: (name in the rows, name on the axis). `figure` takes a driver's values."""
     points = [(text, rows[name].values) for name, text in names if name in rows]
+    if not points:
+        return None
     data = "\n".join(f'"{text}" {figure(values["c"])} {figure(values["rust"])}' for text, values in points)
     return f"""
 $data << END
@@ -65,6 +67,8 @@ def _ratios(rows):
                 found = row.values["rust"]
                 at = number + (position - 0.5) * 0.2
                 lines.append((mode, f"{at} {found['ratio']} {found['low']} {found['high']}"))
+    if {mode for mode, _ in lines} != {"strict", "lazy"}:
+        return None
     blocks = "".join(
         f"${mode} << END\n" + "\n".join(text for owner, text in lines if owner == mode) + "\nEND\n"
         for mode in ("strict", "lazy")
@@ -113,8 +117,8 @@ def plots(rows):
 
 
 def draw(rows, directory):
-    """Draw all plots into a directory; returns them."""
-    drawn = plots({row.name: row for row in rows})
+    """Draw the plots that there are rows for into a directory; returns them."""
+    drawn = [plot for plot in plots({row.name: row for row in rows}) if plot.script]
     for plot in drawn:
         for suffix, terminal in TERMINALS.items():
             script = f"set terminal {terminal}\nset output '{plot.name}.{suffix}'\n{COMMON}{plot.script}"
