@@ -112,11 +112,12 @@ class Results:
     made_with: dict
 
     def updated(self, rows, made_with):
-        """These rows, with newer ones in the place of those of the same name."""
+        """These results, with newer rows in the place of those of the same name."""
         if self.rows and made_with != self.made_with:
             raise ToolError(f"the committed results were made with {self.made_with}: run all of `make bench`")
         new = {row.name: row for row in rows}
-        return [new.pop(row.name, row) for row in self.rows] + list(new.values())
+        rows = [new.pop(row.name, row) for row in self.rows]
+        return Results(rows + list(new.values()), made_with)
 
 
 def committed():
