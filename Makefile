@@ -22,7 +22,7 @@ export ARCH KDIR VARIANT
 GUESTS = $(ARCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel run test test-all test-kernels bench parity lint series integrate unintegrate clean
+.PHONY: help setup kernel run test test-all test-kernels robustness bench parity lint series integrate unintegrate clean
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,7 @@ help:
 #:   ARCH=arm64         only with guests of that architecture, otherwise with x86_64 and arm64 guests
 #:   T=name             only the tests whose name holds this
 #: make test-all      the long tests too, and all tests on the debug kernel
+#: make robustness    what both drivers do with each case of the fake device; refreshes Documentation/robustness.rst
 #: make bench         requests, notifications, instructions, throughput: this driver and the C driver
 #:   W=name             only the workloads whose name holds this
 #:   UPDATE=1           with W=name: put their figures into Documentation/performance/
@@ -74,7 +75,10 @@ TESTED := $(ARCH) $(if $(filter file,$(origin ARCH)),$(filter-out $(ARCH),arm64)
 TEST_KERNELS.x86_64 := base module passthrough plain
 TEST_KERNELS.arm64 := base
 test-all: TEST_KERNELS.x86_64 += debug doctests
-test test-all parity: GUESTS := $(TESTED)
+# The fake device is in kernels for x86-64 only.
+robustness: TESTED := x86_64
+robustness: TEST_KERNELS.x86_64 := module debug
+test test-all parity robustness: GUESTS := $(TESTED)
 
 # One kernel after the other: they start from the base kernel's objects.
 test-kernels: setup
@@ -88,6 +92,9 @@ test: test-kernels
 
 test-all: test-kernels
 	$(PYTEST) --all
+
+robustness: test-kernels
+	$(PYTHON) tools/robustness
 
 bench: setup
 	$(PYTHON) tools/bench $(if $(W),--only '$(W)') $(if $(UPDATE),--update) $(if $(CHECK),--check)
