@@ -158,9 +158,8 @@ impl Engine {
             }
             state.check_broken();
             state.check_running()?;
-            match state.oldest() {
-                Some(seq) => return self.wait(state, seq + 1).map(|_| ()),
-                None => (),
+            if let Some(seq) = state.oldest() {
+                return self.wait(state, seq + 1).map(|_| ());
             }
             let has_room = state.has_room();
             drop(state);
