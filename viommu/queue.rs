@@ -144,9 +144,9 @@ impl RequestQueue {
         })
     }
 
-    /// Starts over with a new virtqueue, whose slots the caller has allocated. Returns the old ones,
-    /// which are best dropped without the lock; the old virtqueue has dropped those that were in
-    /// the ring.
+    /// Starts over with a new virtqueue, whose slots the caller has allocated. Returns the old
+    /// ones, which are best dropped without the lock; the old virtqueue has dropped those that
+    /// were in the ring.
     pub(super) fn replace(
         &mut self,
         queue: Virtqueue<Slot>,

@@ -35,8 +35,8 @@ use core::{
 ///
 /// # Invariants
 ///
-/// - `queue` belongs to a `Queues` that was not revoked yet when the read section of `rcu` had begun.
-///   It is therefore not dropped, nor is its memory freed, before the end of that section.
+/// - `queue` belongs to a `Queues` that was not revoked yet when the read section of `rcu` had
+///   begun. It is therefore not dropped, nor is its memory freed, before the end of that section.
 /// - No other operations on that queue that need `&mut` of its handle happen during `'a`.
 pub struct Access<'a, B: Buffer> {
     queue: NonNull<Queue>,
@@ -83,8 +83,8 @@ unsafe fn describe<B>(
     if !is_linear(object, bytes, len) {
         return Err(EINVAL);
     }
-    // SAFETY: `list` is valid by the safety requirement. The bytes are in the linear mapping, as the
-    // function needs it, since it stores the page of the first of them, and the length.
+    // SAFETY: `list` is valid by the safety requirement. The bytes are in the linear mapping, as
+    // the function needs it, since it stores the page of the first of them, and the length.
     unsafe { bindings::sg_init_one(list, bytes.cast(), c_len) };
     Ok(())
 }
