@@ -135,9 +135,21 @@ def threads(rows):
     found = row.values["rust"]
     # A map and an unmap are two operations.
     ours, theirs = (row.values[driver]["notifications"] / 2 for driver in ("rust", "c"))
-    text = f"{found['ratio']:.2f} times the throughput of C ({found['low']:.2f} to {found['high']:.2f} in "
-    text += f"{found['rounds']} rounds), {ours:.2f} notifications for each map and each unmap, C {theirs:.2f}"
-    return found["ratio"] >= 2 and ours < 1, text
+    text = f"{found['ratio']:.2f} times the throughput of C, the median of {found['rounds']} rounds from "
+    text += f"{found['low']:.2f} to {found['high']:.2f}, on a host with a load of {found['load']}; "
+    text += f"{ours:.3f} notifications for each map and each unmap, C {theirs:.3f}"
+    return found["low"] >= 2 and ours < 1, text
+
+
+def threads_shortfall(rows):
+    found = rows["threads-strict-4"].values["rust"]
+    text = "The claim is taken for shown when each round is above 2. "
+    if found["low"] < 1 < found["high"]:
+        text += "These rounds contradict one another, so they show nothing about throughput: the host had "
+        text += "more to do than it has processors, and a virtual CPU that is not running may hold a lock. "
+        text += "Repeat it on an idle host. "
+    text += "Under emulation, the device works inside the write that notifies it, so a CPU that is in the device "
+    return text + "does not stay there for long, and the others find little time to stage for it."
 
 
 def boot(rows):
@@ -237,6 +249,7 @@ CLAIMS = (
         "meanwhile; the device often finds that before it is done, and what is left goes out with the next "
         "notification. C holds the lock of the queue, with interrupts off, until all requests are answered, so "
         "the others spin.",
+        shortfall=threads_shortfall,
     ),
     Claim(
         "A mapping takes no more memory than with the C driver",

@@ -42,7 +42,7 @@ def notes(row):
     """What has no column."""
     c, rust = row.values["c"], row.values["rust"]
     if "ratio" in rust:
-        spread = f"{rust['low']:.2f} to {rust['high']:.2f}, {rust['rounds']} rounds"
+        spread = f"{rust['low']:.2f} to {rust['high']:.2f}, {rust['rounds']} rounds, load {rust['load']}"
         return f"throughput Rust/C {rust['ratio']:.2f} ({spread})"
     if "irqs_off" in rust:
         return f"interrupts off for at most C {c['irqs_off']}, Rust {rust['irqs_off']} instructions"

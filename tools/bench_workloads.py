@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The workloads of `make bench`: which guests to boot, and how their measurements become rows of the table."""
 
+import os
 import statistics
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ class Row:
     """A line of the table. `values` has for each driver what one operation takes, by kind.
 
     Kinds: those of requests; notifications; instructions; bytes; and for what depends on the host, `ratio`: the
-    throughput with the Rust driver over that with the C driver, with `low`, `high` and `rounds`.
+    throughput with the Rust driver over that with the C driver, with `low`, `high`, `rounds`, and the host's `load`.
     """
 
     name: str
@@ -216,7 +217,9 @@ def boot_workload(endpoints, devices):
 def ratio(c, rust):
     """From throughputs, round by round."""
     ratios = [ours / theirs for ours, theirs in zip(rust, c, strict=True)]
-    return {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios), "rounds": len(ratios)}
+    spread = {"low": min(ratios), "high": max(ratios), "rounds": len(ratios)}
+    # How busy the host is with this and with other things; more than its processors spoil the figure.
+    return {"ratio": statistics.median(ratios), **spread, "load": round(os.getloadavg()[0])}
 
 
 THREADS = (1, 2, 4, 8)
