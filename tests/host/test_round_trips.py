@@ -22,6 +22,7 @@ cost pages dma 100
 cost scattered sg 64
 """
 MORE = """
+cost unattached tree 10
 cost ring sg 256
 rmmod iommu_cost
 bind vfio-pci
@@ -112,6 +113,11 @@ def test_range_of_any_alignment_is_one_request(strict, interface, what):
 @pytest.mark.parametrize("interface", ["type1", "iommufd"])
 def test_scattered_memory_is_unmapped_with_one_request(strict, interface):
     assert_took(strict[f"{interface}-2M-scattered-unmap"], unmap=1, notify=1)
+
+
+def test_domain_without_an_endpoint_sends_nothing(strict):
+    """The device knows no such domain, and would refuse its requests."""
+    assert_took(strict["unattached"])
 
 
 @pytest.mark.parametrize("mappings", [1, 1000])
