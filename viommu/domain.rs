@@ -269,6 +269,12 @@ impl PagingDomain {
         }
     }
 
+    /// Whether the device has no mapping of this domain.
+    #[inline]
+    fn is_absent(&self) -> bool {
+        matches!(self.state.lock().presence, Presence::Absent)
+    }
+
     /// Stages an UNMAP. The caller holds no lock.
     fn stage_unmap(&self, span: Span) {
         // If the device is out of use, the engine has said so, and there is nobody left to tell.
@@ -402,6 +408,9 @@ impl driver::Domain for DomainHandle {
     #[inline]
     fn sync(self: Pin<&Self>, gather: &Gather<'_>) {
         let _ = match gathered(gather) {
+            // The core gathers what `unmap_pages` has left out. The device has dropped all mappings
+            // of a domain with its last endpoint, or was never told of any.
+            Some(_) if self.0.is_absent() => Ok(()),
             Some(span) => self.0.viommu.engine().unmap_and_sync(self.0.id, span),
             None => self.0.flush(),
         };
