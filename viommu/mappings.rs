@@ -280,5 +280,7 @@ impl Mappings {
     }
 }
 
+// The path is for the fuzzer, which includes this file by its own path.
 #[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]
+#[path = "mappings/tests.rs"]
 mod tests;
