@@ -88,9 +88,11 @@ def test_fault_storm_leaves_the_guest_usable(crowd, record_property):
     faults = len(crowd.trace.since(mark).named("report_fault"))
     assert faults >= SLOTS * FUNCTIONS * rounds, f"{faults} faults only"
     lines = [line for line in crowd.check("dmesg").splitlines() if "fault" in line]
-    assert 0 < len(lines) < faults / 10, f"{len(lines)} lines in the log for {faults} faults:\n" + "\n".join(lines[:30])
+    # Perhaps none: what may be said in this time may have been said already, of the faults of the test before.
+    assert len(lines) < faults / 10, f"{len(lines)} lines in the log for {faults} faults:\n" + "\n".join(lines[:30])
     record_property("cost", f"fault storm: {faults} faults, {len(lines)} lines in the log")
 
+    # Reports still come.
     crowd.wait_until(
         f"dmesg -c > /dev/null; {SELFTESTS}/edu_dma {edu_names()[-1]} write {address + 0x1000};"
         f" dmesg | grep -i fault | grep -q {address + 0x1000:x}",
