@@ -127,4 +127,8 @@ def draw(rows, directory):
             )
             if done.returncode or done.stderr.strip():
                 raise ToolError(f"gnuplot cannot draw {plot.name}: {done.stderr}")
+        # gnuplot leaves blanks at the ends of lines, which a patch must not have.
+        svg = directory / f"{plot.name}.svg"
+        lines = svg.read_text(encoding="utf-8").splitlines()
+        svg.write_text("".join(f"{line.rstrip()}\n" for line in lines), encoding="utf-8")
     return drawn
