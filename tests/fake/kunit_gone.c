@@ -173,7 +173,8 @@ static const struct gone_case gone_cases[] = {
 	{ "is unbound", gone_unbound, .detaches = true },
 	{ "is shut down", gone_shut_down },
 #ifdef CONFIG_PM_SLEEP
-	{ "is suspended", gone_suspended },
+	/* What is mapped meanwhile gets to the device when it is resumed. */
+	{ "is suspended", gone_suspended, .detaches = true },
 #endif
 };
 
