@@ -9,7 +9,7 @@ window that the IOMMU's driver names.
 import re
 
 import pytest
-from harness.assertions import assert_disk_holds, disk_digests
+from harness.assertions import assert_disks_hold_what_is_written
 from harness.machine import ARM64, ARM64_ACPI, endpoint_id, runs_on
 
 F_PROBE = 4
@@ -32,11 +32,7 @@ def guest(guests):
 def guest_without_probe(guests):
     """The driver cannot ask the device for reserved regions."""
     guest = guests.start()
-    guest.wait_ready(timeout=90)
-    guest.mask_feature(F_PROBE)
-    guest.load_driver()
-    guest.wait_for_disks()
-    return guest
+    return guest.boot(without_feature=F_PROBE)
 
 
 def interrupts(guest, slot):
@@ -49,9 +45,7 @@ def interrupts(guest, slot):
 def assert_interrupts_arrive(guest):
     disks = (guest.slots.disk, guest.slots.nvme)
     before = [interrupts(guest, slot) for slot in disks]
-    digests = disk_digests(guest.selftest("disk_data.sh"))
-    assert_disk_holds(guest.disk, digests["vda"])
-    assert_disk_holds(guest.nvme, digests["nvme0n1"])
+    assert_disks_hold_what_is_written(guest)
     after = [interrupts(guest, slot) for slot in disks]
     assert all(late > early for early, late in zip(before, after, strict=True)), (
         f"interrupts of the disks: {before}, and after they had worked {after}; the guest has\n"

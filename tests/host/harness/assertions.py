@@ -41,6 +41,13 @@ def assert_disk_holds(image, digest):
     assert actual == digest, f"{image} holds {actual}, the guest wrote {digest}"
 
 
+def assert_disks_hold_what_is_written(guest):
+    """The guest writes to both disks, reads back, and the host sees the same in their images."""
+    digests = disk_digests(guest.selftest("disk_data.sh"))
+    assert_disk_holds(guest.disk, digests["vda"])
+    assert_disk_holds(guest.nvme, digests["nvme0n1"])
+
+
 def assert_restored_before_reset(events, boot_value):
     """In what a shutdown caused, the global bypass field has its boot value when the device is reset."""
     seen = events.named("set_config", "device_reset", "system_reset")
