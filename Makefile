@@ -71,10 +71,13 @@ run: kernel
 		tools/boot --arch '$(ARCH)' --variant '$(VARIANT)'
 
 # The architectures to test: arm64 too, unless one is asked for
-TESTED := $(ARCH) $(if $(filter file,$(origin ARCH)),$(filter-out $(ARCH),arm64))
+NAMED := $(filter-out file,$(origin ARCH))
+TESTED := $(ARCH) $(if $(NAMED),,$(filter-out $(ARCH),arm64))
 TEST_KERNELS.x86_64 := base module passthrough plain
-TEST_KERNELS.arm64 := base
+# Pages of 64 KiB, when arm64 is asked for by its name
+TEST_KERNELS.arm64 := base $(if $(NAMED),64k)
 test-all: TEST_KERNELS.x86_64 += debug doctests
+test-all: TEST_KERNELS.arm64 := base 64k
 # The fake device is in kernels for x86-64 only.
 robustness: TESTED := x86_64
 robustness: TEST_KERNELS.x86_64 := module debug
@@ -88,7 +91,7 @@ test-kernels: setup
 PYTEST = $(PYTHON) -m pytest tests/host $(TESTED:%=--arch %) $(if $(T),-k '$(T)')
 
 test: test-kernels
-	$(PYTEST)
+	$(PYTEST) $(if $(NAMED),--flavour arm64-64k)
 
 test-all: test-kernels
 	$(PYTEST) --all

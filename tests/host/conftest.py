@@ -52,6 +52,8 @@ def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help=text)
     text = "only the tests on guests of this architecture; may be repeated"
     parser.addoption("--arch", action="append", choices=PLATFORMS, help=text)
+    text = "also the tests on this flavour of the kernel; may be repeated; part of --all"
+    parser.addoption("--flavour", action="append", default=[], help=text)
     text = "also the tests over the C driver, to compare; part of --all"
     parser.addoption("--parity", action="store_true", help=text)
     text = "a document whose table of the outcomes over both drivers is to be refreshed"
@@ -78,7 +80,8 @@ def is_wanted(config, item):
         return False
     if parity.is_over_c(item) and config.getoption("--parity"):
         return not item.get_closest_marker("long")
-    is_long = item.get_closest_marker("long") or any(flavour.long for flavour in flavours)
+    named = config.getoption("--flavour")
+    is_long = item.get_closest_marker("long") or any(flavour.long and flavour.name not in named for flavour in flavours)
     return config.getoption("--all") or not is_long
 
 

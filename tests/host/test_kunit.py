@@ -5,9 +5,9 @@ import re
 
 import pytest
 from harness import tap
-from harness.machine import ARM64, DEBUG, RELEASE, runs_on
+from harness.machine import ARM64, ARM64_64K, DEBUG, RELEASE, runs_on
 
-flavour = runs_on(RELEASE, DEBUG, ARM64)
+flavour = runs_on(RELEASE, DEBUG, ARM64, ARM64_64K)
 
 # No suite, no test: an empty run must not pass. These are the subjects that have to be there.
 SUBJECTS = ("request", "property", "event", "regions", "mappings", "rust_iommu_driver")

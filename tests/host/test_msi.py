@@ -9,17 +9,17 @@ window that the IOMMU's driver names.
 import re
 
 import pytest
-from harness.assertions import assert_disks_hold_what_is_written
-from harness.machine import ARM64, ARM64_ACPI, endpoint_id, runs_on
+from harness.assertions import GRANULE, assert_disks_hold_what_is_written
+from harness.machine import ARM64, ARM64_64K, ARM64_ACPI, endpoint_id, runs_on
 
 F_PROBE = 4
-# The page of the ITS that endpoints write to
-DOORBELL, DOORBELL_SIZE = 0x8090000, 0x1000
+# The page of the ITS that endpoints write to; a page of 64 KiB begins there, too
+DOORBELL = 0x8090000
 SOFTWARE_WINDOW = (0x8000000, 0x80FFFFF)
 # VIRTIO_IOMMU_MAP_F_WRITE and VIRTIO_IOMMU_MAP_F_MMIO
 DOORBELL_FLAGS = 0x2 | 0x4
 
-flavour = runs_on(ARM64, ARM64_ACPI)
+flavour = runs_on(ARM64, ARM64_ACPI, ARM64_64K)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,11 @@ def assert_interrupts_arrive(guest):
     )
 
 
-def doorbell_maps(events):
-    """The MAPs of the doorbell, each for itself and for writing to a device."""
+def doorbell_maps(events, expected=GRANULE):
+    """The MAPs of the doorbell, each of the size expected, and for writing to a device.
+
+    The kernel maps a granule of the IOMMU's in a domain for DMA of its own, and a page in one of userspace's.
+    """
     found = [
         event
         for event in events.named("map")
@@ -62,7 +65,7 @@ def doorbell_maps(events):
     ]
     for event in found:
         size = event["virt_end"] - event["virt_start"] + 1
-        assert (event["phys_start"], size) == (DOORBELL, DOORBELL_SIZE), f"more or less than the doorbell: {event}"
+        assert (event["phys_start"], size) == (DOORBELL, expected), f"more or less than the doorbell: {event}"
         assert event["flags"] & DOORBELL_FLAGS == DOORBELL_FLAGS, f"not for writing to a device: {event}"
     return found
 
@@ -117,7 +120,7 @@ def test_doorbell_of_an_assigned_device_is_in_the_software_window(guest_without_
     for interface in ("type1", "iommufd"):
         mark = guest.trace.mark()
         guest.selftest(f"vfio_msi {interface} {guest.edu}")
-        maps = doorbell_maps(guest.trace.since(mark))
+        maps = doorbell_maps(guest.trace.since(mark), expected=guest.flavour.page_size)
         assert maps, f"{interface}: not mapped; the device saw\n{guest.trace.since(mark)}"
         outside = [str(event) for event in maps if not first <= event["virt_start"] <= event["virt_end"] <= last]
         assert not outside, f"{interface}: the doorbell was mapped outside of the window: {outside}"

@@ -6,7 +6,7 @@ Only arm64 machines take them. These have no controller for message signalled in
 
 import pytest
 from harness.assertions import assert_disks_hold_what_is_written, assert_identity_mapped, declared_regions
-from harness.machine import ARM64, WITHOUT_EDU, runs_on
+from harness.machine import ARM64, ARM64_64K, WITHOUT_EDU, runs_on
 
 F_BYPASS_CONFIG = 6
 
@@ -26,7 +26,7 @@ IN_DISORDER = (
     (0x1000_2000, 0x1000_2FFF, RESERVED),
 )
 
-flavour = runs_on(ARM64)
+flavour = runs_on(ARM64, ARM64_64K)
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,8 @@ class Flavour:
     arch: str = "x86_64"
     # On arm64: firmware with ACPI, not a devicetree
     acpi: bool = False
-    # Runs only in `make test-all`
+    page_size: int = 4096
+    # Runs only in `make test-all`, or when it is asked for by its name
     long: bool = False
     # Which of the modules of a kernel that has several
     driver: str = DRIVER
@@ -126,6 +127,8 @@ DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048, long=True)
 # The driver is a module in this kernel.
 ARM64 = Flavour("arm64", arch="arm64", patience=2)
 ARM64_ACPI = replace(ARM64, name="arm64-acpi", acpi=True)
+# The device's granule is smaller than the page.
+ARM64_64K = replace(ARM64, name="arm64-64k", variant="64k", page_size=65536, long=True)
 # The kernel's own driver, to compare with
 C_DRIVER = Flavour("c", variant="module", driver="virtio-iommu", long=True)
 
