@@ -6,7 +6,7 @@ Only arm64 machines take them. These have no controller for message signalled in
 
 import pytest
 from harness.assertions import assert_disks_hold_what_is_written, assert_identity_mapped, declared_regions
-from harness.machine import ARM64, ARM64_64K, WITHOUT_EDU, runs_on
+from harness.machine import ARM64, ARM64_64K, WITHOUT_MSI, runs_on
 
 F_BYPASS_CONFIG = 6
 
@@ -32,7 +32,7 @@ flavour = runs_on(ARM64, ARM64_64K)
 @pytest.fixture(scope="module")
 def guest(guests):
     guest = guests.start(
-        command_line="iommu.passthrough=1", boot_bypass=False, regions=IN_DISORDER, slots=WITHOUT_EDU
+        command_line="iommu.passthrough=1", boot_bypass=False, regions=IN_DISORDER, slots=WITHOUT_MSI
     )
     return guest.boot(without_feature=F_BYPASS_CONFIG)
 

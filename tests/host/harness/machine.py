@@ -59,7 +59,7 @@ class Slots:
 
     iommu: int = 2
     disk: int = 3
-    nvme: int = 4
+    nvme: int | None = 4
     edu: int | None = 5
 
     @property
@@ -74,7 +74,8 @@ class Slots:
 
 
 IOMMU_FIRST = Slots()
-WITHOUT_EDU = Slots(edu=None)
+# What works without MSI. edu insists on it, and QEMU's NVMe drive now and then leaves its interrupt pin raised.
+WITHOUT_MSI = Slots(nvme=None, edu=None)
 IOMMU_LAST = Slots(iommu=0x10, disk=2, nvme=3, edu=4)
 
 
@@ -176,8 +177,8 @@ class Machine(AgentGuest):
             command_line += f" {platform.acpi_words}"
             arguments = (*arguments, *platform.acpi_arguments)
         if regions:
-            # The machine declares one of its own for its MSI controller, and then takes no others. edu insists on one.
-            assert slots.edu is None
+            # The machine declares one of its own for its MSI controller, and then takes no others.
+            assert slots.edu is None and slots.nvme is None
             arguments = (*arguments, "-machine", "its=off")
         if flavour.module:
             files |= images.modules(flavour.variant, flavour.arch)
@@ -185,20 +186,20 @@ class Machine(AgentGuest):
             command_line += f" deferred_probe_timeout={endpoints_wait}"
         else:
             command_line += "".join(f" virtio_iommu.{parameter}" for parameter in self.parameters)
-        self.disk = disk or qemu.disk_image(directory / "disk.img")
-        self.nvme = qemu.disk_image(directory / "nvme.img")
+        # As the guest names them
+        self.disks = {"vda": disk or qemu.disk_image(directory / "disk.img")}
+        devices = [qemu.virtio_blk(self.disks["vda"], addr=slots.disk), *devices]
+        if slots.nvme is not None:
+            self.disks["nvme0n1"] = qemu.disk_image(directory / "nvme.img")
+            devices.append(qemu.nvme(self.disks["nvme0n1"], addr=slots.nvme))
+        if slots.edu is not None:
+            devices.append(qemu.edu(addr=slots.edu))
         super().__init__(
             directory,
             flavour.kernel,
             images.ram_disk(directory / "initramfs", files, flavour.arch),
             cmdline=f"{UNSAFE_INTERRUPTS} {command_line}",
-            devices=[
-                qemu.iommu(boot_bypass=boot_bypass, regions=regions, addr=slots.iommu),
-                qemu.virtio_blk(self.disk, addr=slots.disk),
-                qemu.nvme(self.nvme, addr=slots.nvme),
-                *([qemu.edu(addr=slots.edu)] if slots.edu is not None else []),
-                *devices,
-            ],
+            devices=[qemu.iommu(boot_bypass=boot_bypass, regions=regions, addr=slots.iommu), *devices],
             mem=memory or flavour.memory,
             patience=flavour.patience,
             traced=(*IOMMU_EVENTS, *traced),
@@ -233,7 +234,7 @@ class Machine(AgentGuest):
         self.check(f"insmod /lib/{self.flavour.module}.ko {' '.join(self.parameters)}")
 
     def wait_for_disks(self):
-        self.wait_until("[ -b /dev/vda ] && [ -b /dev/nvme0n1 ]", timeout=60)
+        self.wait_until(" && ".join(f"[ -b /dev/{name} ]" for name in self.disks), timeout=60)
 
     def group_types(self):
         """The types of all groups, in the order of their numbers."""
