@@ -325,6 +325,8 @@ unsigned int fake_nr_held(struct fake_viommu *fake);
 unsigned int fake_event_buffers(struct fake_viommu *fake);
 int fake_event(struct fake_viommu *fake, const void *event, size_t len,
 	       u32 used);
+unsigned int fake_event_overrun(struct fake_viommu *fake, const void *event,
+				size_t len);
 void fake_end(struct fake_viommu *fake, enum fake_end end);
 
 /* request.c: looks at each byte of a request, and answers it */

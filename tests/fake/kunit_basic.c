@@ -142,30 +142,84 @@ static void fake_basic_overlap(struct kunit *test)
 	test_expect_agree(t, "after mapping over it");
 }
 
+/* Input ranges as wide as machines have them, and some that begin elsewhere */
+static const struct {
+	u64 start;
+	u64 end;
+} apertures[] = {
+	{ 0, U32_MAX },
+	{ 0, BIT_ULL(39) - 1 },
+	{ 0, BIT_ULL(48) - 1 },
+	{ 0, BIT_ULL(52) - 1 },
+	{ 0, BIT_ULL(63) - 1 },
+	{ 0, U64_MAX },
+	{ SZ_1M, SZ_1G - 1 },
+	{ SZ_4G, BIT_ULL(40) - 1 },
+	{ BIT_ULL(63), U64_MAX },
+};
+
+/* What the DMA API maps lies in the aperture. */
+static void basic_aperture_dma_api(struct fake_test *t, u64 start, u64 end)
+{
+	size_t size = 3 * PAGE_SIZE;
+	struct kunit *test = t->test;
+	dma_addr_t addr;
+	void *memory;
+
+	memory = kunit_kmalloc(test, size, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, memory);
+	t->endpoints[0].uses_dma_api = true;
+	addr = dma_map_single(test_dev(t, 0), memory, size, DMA_TO_DEVICE);
+	KUNIT_ASSERT_EQ_MSG(test, dma_mapping_error(test_dev(t, 0), addr), 0,
+			    "aperture %#llx-%#llx", start, end);
+	KUNIT_EXPECT_GE(test, addr, start);
+	KUNIT_EXPECT_LE(test, addr + size - 1, end);
+	dma_unmap_single(test_dev(t, 0), addr, size, DMA_TO_DEVICE);
+}
+
 /* The domain has the aperture and the granule of the device. */
 static void fake_basic_aperture(struct kunit *test)
 {
 	struct fake_config config = fake_default_config;
 	struct fake_test *t = test->priv;
 	struct test_domain *domain;
+	u64 start, end, bitmap;
+	unsigned int i;
 
-	config.input_start = SZ_1M;
-	config.input_end = SZ_1G - 1;
 	config.page_size_mask = SZ_4K | SZ_2M;
-	test_start(t, &config, 1);
-	domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, domain);
-	KUNIT_EXPECT_EQ(test, domain->domain->geometry.aperture_start, SZ_1M);
-	KUNIT_EXPECT_EQ(test, domain->domain->geometry.aperture_end, SZ_1G - 1);
-	KUNIT_EXPECT_TRUE(test, domain->domain->geometry.force_aperture);
-	KUNIT_EXPECT_EQ(test, domain->domain->pgsize_bitmap & -domain->domain->pgsize_bitmap,
-			SZ_4K);
-	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
-	domain->base = SZ_1G - TEST_SLOTS * SZ_4K;
-	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, TEST_SLOTS, 0, TEST_RW), 0);
-	test_expect_agree(t, "after mapping up to the end");
-	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 0, TEST_SLOTS), TEST_SLOTS);
-	test_expect_agree(t, "after unmapping");
+	for (i = 0; i < ARRAY_SIZE(apertures); i++) {
+		start = apertures[i].start;
+		end = apertures[i].end;
+		config.input_start = start;
+		config.input_end = end;
+		test_start(t, &config, 1);
+		domain = test_alloc(t, 0);
+		KUNIT_ASSERT_NOT_NULL(test, domain);
+		KUNIT_EXPECT_EQ(test, domain->domain->geometry.aperture_start,
+				start);
+		KUNIT_EXPECT_EQ(test, domain->domain->geometry.aperture_end,
+				end);
+		KUNIT_EXPECT_TRUE(test,
+				  domain->domain->geometry.force_aperture);
+		bitmap = domain->domain->pgsize_bitmap;
+		KUNIT_EXPECT_EQ(test, bitmap & -bitmap, SZ_4K);
+
+		KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+		domain->base = end - TEST_SLOTS * SZ_4K + 1;
+		KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, TEST_SLOTS, 0,
+					       TEST_RW), 0);
+		test_expect_agree(t, "after mapping up to the end");
+		KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 0, TEST_SLOTS),
+				TEST_SLOTS);
+		domain->base = start;
+		KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 2, 0, TEST_RW), 0);
+		test_expect_agree(t, "after mapping from the beginning");
+		KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 0, 2), 2);
+		test_expect_agree(t, "after unmapping");
+		test_detach(t, 0);
+		basic_aperture_dma_api(t, start, end);
+		test_stop(t);
+	}
 }
 
 /* The last byte of the address space can be mapped. */

@@ -134,8 +134,15 @@ static void fake_events_flood(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
 						 sizeof(fault)), 0);
 	KUNIT_EXPECT_EQ(test, fake_event_buffers(t->fake), buffers);
-	/* And they are not all logged. */
+	/* More at once than there are buffers: what finds none is lost. */
+	KUNIT_EXPECT_EQ(test, fake_event_overrun(t->fake, &fault, sizeof(fault)),
+			buffers);
+	KUNIT_EXPECT_EQ(test, fake_event_buffers(t->fake), buffers);
+	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+					 sizeof(fault)), 0);
+	/* Meanwhile nothing else has suffered. */
 	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
+	test_expect_agree(t, "after the flood");
 }
 
 /* Events while endpoints come and go, and after the last one. */
@@ -147,8 +154,12 @@ static void fake_events_unplugged(struct kunit *test)
 	test_start(t, NULL, 2);
 	fault = events_fault(t->endpoints[1].fake.ids[0]);
 	test_unplug(t, 1);
+	test_log_mark(t);
 	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
 					 sizeof(fault)), 0);
+	KUNIT_EXPECT_FALSE_MSG(test,
+			       test_log_has(t, "fake-endpoint", "abcd5000"),
+			       "the endpoint that has gone is still known");
 	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
 	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
 					 sizeof(fault)), 0);

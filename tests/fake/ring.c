@@ -360,37 +360,65 @@ unsigned int fake_event_buffers(struct fake_viommu *fake)
 	return available;
 }
 
-/* Sends an event of @len bytes, with @used as its length, and waits for the interrupt. */
-int fake_event(struct fake_viommu *fake, const void *event, size_t len,
-	       u32 used)
+/* Puts an event into the next buffer. The device is locked. */
+static int __fake_event(struct fake_viommu *fake, const void *event, size_t len,
+			u32 used)
 {
 	struct fake_vq *fvq = &fake->vqs[FAKE_EVENT_VQ];
 	struct kvec segments[FAKE_MAX_SEGMENTS];
 	struct vringh_kiov writable;
-	unsigned long flags;
+	size_t room;
 	u16 head;
-	int ret = -ENODEV;
+	int ret;
 
-	vringh_kiov_init(&writable, segments, ARRAY_SIZE(segments));
-	spin_lock_irqsave(&fake->lock, flags);
 	if (!fvq->ready)
-		goto unlock;
+		return -ENODEV;
+	vringh_kiov_init(&writable, segments, ARRAY_SIZE(segments));
 	ret = vringh_getdesc_iotlb(&fvq->vringh, NULL, &writable, &head,
 				   GFP_ATOMIC);
-	if (ret == 1) {
-		size_t room = vringh_kiov_length(&writable);
+	if (ret < 0)
+		return ret;
+	if (!ret)
+		return -ENOBUFS;
+	room = vringh_kiov_length(&writable);
+	vringh_iov_push_iotlb(&fvq->vringh, &writable, event, min(len, room));
+	vringh_complete_iotlb(&fvq->vringh, head, used);
+	fake_vq_enable(fake, fvq);
+	return 0;
+}
 
-		vringh_iov_push_iotlb(&fvq->vringh, &writable, event,
-				      min(len, room));
-		vringh_complete_iotlb(&fvq->vringh, head, used);
-		fake_vq_enable(fake, fvq);
-		fake_interrupt(fvq);
-		ret = 0;
-	} else if (!ret) {
-		ret = -ENOBUFS;
-	}
-unlock:
+/* Sends an event of @len bytes, with @used as its length, and waits for the interrupt. */
+int fake_event(struct fake_viommu *fake, const void *event, size_t len,
+	       u32 used)
+{
+	unsigned long flags;
+	int ret;
+
+	spin_lock_irqsave(&fake->lock, flags);
+	ret = __fake_event(fake, event, len, used);
+	if (!ret)
+		fake_interrupt(&fake->vqs[FAKE_EVENT_VQ]);
 	spin_unlock_irqrestore(&fake->lock, flags);
 	fake_vq_sync(fake);
 	return ret;
+}
+
+/*
+ * Sends an event again and again, until there is no buffer for it, before the
+ * one interrupt for all of them. Returns how many were sent.
+ */
+unsigned int fake_event_overrun(struct fake_viommu *fake, const void *event,
+				size_t len)
+{
+	unsigned long flags;
+	unsigned int nr = 0;
+
+	spin_lock_irqsave(&fake->lock, flags);
+	while (!__fake_event(fake, event, len, len))
+		nr++;
+	if (nr)
+		fake_interrupt(&fake->vqs[FAKE_EVENT_VQ]);
+	spin_unlock_irqrestore(&fake->lock, flags);
+	fake_vq_sync(fake);
+	return nr;
 }
