@@ -54,7 +54,7 @@ def pytest_addoption(parser):
     parser.addoption("--arch", action="append", choices=PLATFORMS, help=text)
     text = "also the tests on this flavour of the kernel; may be repeated; part of --all"
     parser.addoption("--flavour", action="append", default=[], help=text)
-    text = "also the tests over the C driver, to compare; part of --all"
+    text = "also the tests over the C driver, to compare, and their long ones; part of --all"
     parser.addoption("--parity", action="store_true", help=text)
     text = "a document whose table of the outcomes over both drivers is to be refreshed"
     parser.addoption("--parity-table", type=Path, metavar="FILE", help=text)
@@ -78,8 +78,9 @@ def is_wanted(config, item):
     archs = config.getoption("--arch")
     if archs and not {flavour.arch for flavour in flavours or [RELEASE]} <= set(archs):
         return False
-    if parity.is_over_c(item) and config.getoption("--parity"):
-        return not item.get_closest_marker("long")
+    is_compared = item.get_closest_marker("parity") and not any(flavour.long for flavour in flavours)
+    if config.getoption("--parity") and (is_compared or parity.is_over_c(item)):
+        return True
     named = config.getoption("--flavour")
     is_long = item.get_closest_marker("long") or any(flavour.long and flavour.name not in named for flavour in flavours)
     return config.getoption("--all") or not is_long
