@@ -24,6 +24,8 @@ DOMAINS = ("virtio_iommu_get_domain", "virtio_iommu_put_domain")
 @pytest.fixture(scope="module", params=["acpi", pytest.param("native", marks=pytest.mark.long)])
 def guest(guests, request):
     """With hot-plug through ACPI, and by the root port itself."""
+    if request.param == "native" and guests.flavour == DEBUG:
+        pytest.skip("lockdep finds a cycle of pciehp's own locks, reset_lock and pci_rescan_remove_lock, and gives up")
     return guests.boot(
         boot_bypass=True,
         devices=[port.device for port in PORTS],
