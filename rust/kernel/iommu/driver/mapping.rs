@@ -74,6 +74,10 @@ impl Prot {
 /// The core hands one to [`Domain::unmap_pages`], and later to [`Domain::sync`]. Corresponds to the
 /// C `struct iommu_iotlb_gather`.
 ///
+/// The core adds all of a range to a gather that the driver has added nothing to, for
+/// [`Domain::sync`] to be called. That does not show here: what the driver has added is told from
+/// it by the member `pgsize`, which is not zero then, and which the core leaves alone.
+///
 /// # Invariants
 ///
 /// `raw`, if there is one, points to an initialized `struct iommu_iotlb_gather` that is valid, and
@@ -117,15 +121,17 @@ impl<'a> Gather<'a> {
     }
 
     /// Returns the first and the last address (inclusive) of the smallest range that covers all
-    /// that was added. `None` if nothing was.
+    /// that the driver has added. `None` if that is nothing.
     #[inline]
     pub fn range(&self) -> Option<(u64, u64)> {
         let raw = self.raw?.as_ptr();
-        // SAFETY: By the type invariants, `raw` is valid and initialized.
-        let (first, last) = unsafe { ((*raw).start, (*raw).end) };
+        // SAFETY: By the type invariants, `raw` is valid and initialized. `pgsize` can have any
+        // value.
+        let (first, last, added) =
+            unsafe { ((*raw).start, (*raw).end, (*raw).__bindgen_anon_1.pgsize) };
 
         // CAST: An `unsigned long` has at most 64 bits.
-        (first <= last).then_some((first as u64, last as u64))
+        (added != 0).then_some((first as u64, last as u64))
     }
 
     /// Adds the addresses from `first` to `last`, inclusive.
@@ -134,22 +140,19 @@ impl<'a> Gather<'a> {
     /// long` are taken for the largest one.
     #[inline]
     pub fn add_range(&mut self, first: u64, last: u64) {
-        let Some(raw) = self.raw else { return };
         if first > last {
             return;
         }
+        // CAST: An `unsigned long` has at most 64 bits.
+        let limit = |address: u64| c_ulong::try_from(address).unwrap_or(c_ulong::MAX) as u64;
+        let (first, last) = (limit(first), limit(last));
 
-        let first = c_ulong::try_from(first).unwrap_or(c_ulong::MAX);
-        let last = c_ulong::try_from(last).unwrap_or(c_ulong::MAX);
-
-        // SAFETY: By the type invariants, `raw` is valid and initialized, and nobody else accesses
-        // it.
-        unsafe {
-            let raw = raw.as_ptr();
-
-            (*raw).start = first.min((*raw).start);
-            (*raw).end = last.max((*raw).end);
-        }
+        let (first, last) = match self.range() {
+            Some((start, end)) => (first.min(start), last.max(end)),
+            None => (first, last),
+        };
+        // Never refused: the addresses fit, and are in order.
+        self.restart(first, last);
     }
 
     /// Adds the addresses from `first` to `last`, inclusive, if they make one range with what was
@@ -191,6 +194,7 @@ impl<'a> Gather<'a> {
 
             (*raw).start = first;
             (*raw).end = last;
+            (*raw).__bindgen_anon_1.pgsize = 1;
         }
         true
     }

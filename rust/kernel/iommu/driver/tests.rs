@@ -125,6 +125,23 @@ mod limits {
     }
 
     #[test]
+    fn gather_of_the_core() {
+        // As `iommu_iotlb_gather_add_range()` leaves it.
+        let mut raw = bindings::iommu_iotlb_gather {
+            start: 0x1000,
+            end: 0x8fff,
+            ..pin_init::zeroed()
+        };
+
+        // SAFETY: `raw` is initialized, and not used elsewhere before `gather` is gone.
+        let mut gather = unsafe { Gather::from_raw(&mut raw) };
+
+        assert_eq!(gather.range(), None);
+        assert!(gather.extend(0x4000, 0x4fff));
+        assert_eq!(gather.range(), Some((0x4000, 0x4fff)));
+    }
+
+    #[test]
     fn no_gather() {
         // SAFETY: Null is allowed.
         let mut gather = unsafe { Gather::from_raw(core::ptr::null_mut()) };
