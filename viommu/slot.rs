@@ -4,7 +4,10 @@
 
 use kernel::{
     prelude::*,
-    virtio, //
+    virtio::{
+        self,
+        Segments, //
+    }, //
 };
 
 use crate::uapi::{
@@ -48,6 +51,8 @@ pub(crate) struct Slot {
     tail: [u8; TAIL],
     /// How many bytes the device claims to have written.
     written: usize,
+    /// Where `readable` and `tail` lie.
+    segments: Segments,
 }
 
 impl Slot {
@@ -61,6 +66,7 @@ impl Slot {
                 readable: [0; HOT_READABLE],
                 tail: [0; TAIL],
                 written: 0,
+                segments: Segments::new(),
             },
             GFP_KERNEL,
         )?)
@@ -144,5 +150,10 @@ impl virtio::Buffer for Slot {
                 (readable, writable)
             }
         }
+    }
+
+    #[inline]
+    fn segment_cache(&mut self) -> Option<&mut Segments> {
+        Some(&mut self.segments)
     }
 }

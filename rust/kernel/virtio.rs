@@ -27,6 +27,7 @@ mod adapter;
 mod config;
 mod dev;
 mod queues;
+mod segment;
 mod virtqueue;
 
 pub use self::access::{
@@ -49,6 +50,7 @@ pub use self::queues::{
     QueueInfo,
     Virtqueues, //
 };
+pub use self::segment::Segments;
 pub use self::virtqueue::{
     Buffer,
     Completed,

@@ -10,12 +10,12 @@ from harness.machine import ARM64, ARM64_64K, DEBUG, RELEASE, runs_on
 flavour = runs_on(RELEASE, DEBUG, ARM64, ARM64_64K)
 
 # No suite, no test: an empty run must not pass. These are the subjects that have to be there.
-SUBJECTS = ("request", "property", "event", "regions", "mappings", "rust_iommu_driver")
+SUBJECTS = ("request", "property", "event", "regions", "mappings", "rust_iommu_driver", "rust_virtio")
 
 
 @pytest.fixture(scope="module")
 def report(guests):
-    guest = guests.start(command_line="kunit.enable=1 kunit.autorun=1 kunit.filter_glob=*iommu*")
+    guest = guests.start(command_line="kunit.enable=1 kunit.autorun=1 kunit.filter_glob=*io*")
     guest.wait_ready(timeout=90)
     if guest.flavour.module:
         guest.load_driver()

@@ -9,23 +9,22 @@ use super::{
         Queue,
         Shared, //
     },
+    segment::Segments,
     Buffer,
     Completed,
     Virtqueue, //
 };
 use crate::{
     bindings,
-    error::to_result,
     prelude::*,
     sync::rcu, //
 };
 use core::{
     marker::PhantomData,
-    mem::{
-        size_of,
-        MaybeUninit, //
-    },
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 
 /// A virtqueue that is there and stays there, for one or more operations in a row.
@@ -42,51 +41,6 @@ pub struct Access<'a, B: Buffer> {
     queue: NonNull<Queue>,
     rcu: rcu::Guard,
     _handle: PhantomData<&'a mut Virtqueue<B>>,
-}
-
-/// Whether `bytes` lies in the kernel's linear mapping, where neighbouring addresses are
-/// neighbours in physical memory, too. `bytes` must not be empty.
-///
-/// The caller got `bytes` from the object at `object`, which lies in a [`KBox`].
-#[inline]
-fn is_linear<B>(object: *const B, bytes: *const u8, len: usize) -> bool {
-    let offset = bytes.addr().wrapping_sub(object.addr());
-
-    // The usual case, without a call: part of the object. That is memory from `kmalloc()`, which
-    // is always in the linear mapping.
-    if offset < size_of::<B>() && len <= size_of::<B>() - offset {
-        return true;
-    }
-
-    // A slice lies in one allocation, and each allocation is in the linear mapping with all of it
-    // or not at all. Both ends are looked at in spite of that, so that this does not depend on it.
-    let last = bytes.wrapping_add(len - 1);
-    // SAFETY: The function takes any address.
-    unsafe { bindings::virt_addr_valid(bytes.cast()) && bindings::virt_addr_valid(last.cast()) }
-}
-
-/// Makes `list` a scatterlist of the `len` bytes at `bytes`, which are a slice that is not empty.
-///
-/// Fails with `EINVAL` if they are too many, or not in the linear mapping; see [`is_linear`].
-///
-/// # Safety
-///
-/// `list` must be valid for writes.
-#[inline]
-unsafe fn describe<B>(
-    object: *const B,
-    bytes: *const u8,
-    len: usize,
-    list: *mut bindings::scatterlist,
-) -> Result {
-    let c_len = u32::try_from(len).map_err(|_| EINVAL)?;
-    if !is_linear(object, bytes, len) {
-        return Err(EINVAL);
-    }
-    // SAFETY: `list` is valid by the safety requirement. The bytes are in the linear mapping, as
-    // the function needs it, since it stores the page of the first of them, and the length.
-    unsafe { bindings::sg_init_one(list, bytes.cast(), c_len) };
-    Ok(())
 }
 
 impl<'a, B: Buffer> Access<'a, B> {
@@ -143,6 +97,8 @@ impl<'a, B: Buffer> Access<'a, B> {
         // function returns an error, or when the buffer leaves the queue; nothing else refers to
         // the object until then. `B: 'static`, so that the lifetime can be that long.
         let (readable, writable) = unsafe { (*object).segments() };
+        // Their places and lengths are all that is used of them.
+        let (readable, writable) = (ptr::from_ref(readable), ptr::from_ref::<[u8]>(writable));
 
         let queue = self.queue();
         // CAST: 0 or 1.
@@ -159,21 +115,18 @@ impl<'a, B: Buffer> Access<'a, B> {
             return Err(ENOSPC);
         }
 
-        let mut lists = [const { MaybeUninit::<bindings::scatterlist>::uninit() }; 2];
-        let [first, second] = &mut lists;
-        let (first, second) = (first.as_mut_ptr(), second.as_mut_ptr());
-        if !readable.is_empty() {
-            // SAFETY: `first` has room for a `struct scatterlist`.
-            unsafe { describe(object, readable.as_ptr(), readable.len(), first) }?;
-        }
-        let last = if readable.is_empty() { first } else { second };
-        if !writable.is_empty() {
-            // SAFETY: `last` has room for a `struct scatterlist`.
-            unsafe { describe(object, writable.as_ptr(), writable.len(), last) }?;
-        }
-        let mut list_ptrs = [first, second];
+        let mut fresh;
+        // SAFETY: `add` owns what `object` points to. No reference to it or into it is left.
+        let segments = match unsafe { (*object).segment_cache() } {
+            Some(cache) => cache,
+            None => {
+                fresh = Segments::new();
+                &mut fresh
+            }
+        };
+        let mut lists = segments.describe(object, readable, writable)?;
 
-        // `list_ptrs` holds as many scatterlists as are announced, readable ones first. Each has
+        // `lists` holds as many scatterlists as are announced, readable ones first. Each has
         // one entry and its end mark. They are not used after the call. What they point to stays
         // valid until the buffer leaves the queue; see `Virtqueue::add`.
         //
@@ -181,16 +134,19 @@ impl<'a, B: Buffer> Access<'a, B> {
         //
         // SAFETY: `vq` is valid by the type invariants, which say as well that this is not
         // concurrent to other operations. The lists are right, see above. The token is not null.
-        to_result(unsafe {
+        let error = unsafe {
             bindings::virtqueue_add_sgs(
                 self.vq(),
-                list_ptrs.as_mut_ptr(),
+                lists.as_mut_ptr(),
                 readers,
                 writers,
                 object.cast(),
                 GFP_ATOMIC.as_raw(),
             )
-        })?;
+        };
+        if error != 0 {
+            return Err(Error::from_errno(error));
+        }
         // SAFETY: By the type invariants nobody else accesses the number now.
         let in_flight = unsafe { &mut *self.queue().in_flight.get() };
         // INVARIANT: One more.

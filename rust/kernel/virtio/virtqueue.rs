@@ -9,7 +9,8 @@ use super::{
         Queue,
         Shared, //
     },
-    Access, //
+    Access,
+    Segments, //
 };
 use crate::{
     prelude::*,
@@ -37,6 +38,11 @@ pub trait Buffer: Send + 'static {
     /// cache line with memory that the CPU uses meanwhile, as `Documentation/core-api/dma-api.rst`
     /// has it. The buffer object itself is not used meanwhile.
     fn segments(&mut self) -> (&[u8], &mut [u8]);
+
+    /// Returns what remembers where the parts lie, if there is such a thing in the buffer.
+    fn segment_cache(&mut self) -> Option<&mut Segments> {
+        None
+    }
 }
 
 /// A buffer that a device has used.

@@ -32,6 +32,22 @@ pub use bus::{
 pub trait Buffer: Send + 'static {
     /// What the device reads, and what it writes.
     fn segments(&mut self) -> (&[u8], &mut [u8]);
+
+    /// What remembers where they lie.
+    fn segment_cache(&mut self) -> Option<&mut Segments> {
+        None
+    }
+}
+
+/// Remembers where the parts of a buffer lie. There is nothing to be remembered here.
+#[derive(Default)]
+pub struct Segments;
+
+impl Segments {
+    /// Knows of nothing.
+    pub const fn new() -> Self {
+        Self
+    }
 }
 
 /// A buffer that the device has used.
