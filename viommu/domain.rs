@@ -78,6 +78,13 @@ struct State {
     endpoints: usize,
 }
 
+/// What was removed from the mappings.
+struct Removed {
+    span: Span,
+    /// Whether the device has to be told of a part of it.
+    to_tell: bool,
+}
+
 /// An IO address space of one device.
 #[pin_data(PinnedDrop)]
 pub(super) struct PagingDomain {
@@ -205,6 +212,7 @@ impl PagingDomain {
         Ok(true)
     }
 
+    #[inline(always)]
     fn map(&self, mapping: Mapping, gfp: Flags) -> Result {
         let request = Request::Map {
             domain: self.id,
@@ -212,17 +220,20 @@ impl PagingDomain {
             phys: mapping.phys,
             flags: mapping.flags,
         };
+        // What is left of it in the end is dropped without the lock.
+        let mut node: Option<Reservation> = None;
         loop {
             let mut state = self.state.lock();
+            if let Some(new) = node.take() {
+                node = state.mappings.refill(new);
+            }
             // In the tree first: an overlap must not reach the device.
             match state.mappings.insert(mapping) {
                 Ok(()) => (),
                 Err(InsertError::Overlap) => return Err(EEXIST),
                 Err(InsertError::NoNode) => {
                     drop(state);
-                    let node = Reservation::new(gfp)?;
-                    // Dropped without the lock, if it is not needed any more.
-                    let _unused = self.state.lock().mappings.refill(node);
+                    node = Some(Reservation::new(gfp)?);
                     continue;
                 }
             }
@@ -243,36 +254,48 @@ impl PagingDomain {
         }
     }
 
-    /// Removes mappings from the start of `span` on. Returns what was removed, and whether the
-    /// device has to be told.
+    /// Removes mappings from the start of `span` on, up to a hole.
+    ///
+    /// With `deferred`, the device is to be told with the next [`Self::flush`].
     #[inline]
-    fn remove(&self, span: Span) -> Option<(Span, bool)> {
-        let mut removed: Option<(Span, bool)> = None;
-        let mut todo = span;
-        loop {
-            let (run, present) = {
-                let mut state = self.state.lock();
-                let Some(run) = state.mappings.remove_run(todo) else {
-                    return removed;
-                };
-                (run, state.presence.covers(run.first()))
-            };
-            let (hull, told) = match removed {
-                Some((before, told)) => (before.hull(run), told || present),
-                None => (run, present),
-            };
-            removed = Some((hull, told));
-            match run.last().checked_add(1) {
-                Some(next) if next <= span.last() => todo = Span::new(next, span.last())?,
-                _ => return removed,
-            }
+    fn remove(&self, span: Span, deferred: bool) -> Option<Removed> {
+        let removed = self.remove_batch(span, deferred)?;
+        if removed.span.last() >= span.last() {
+            return Some(removed);
         }
+        Some(self.remove_more(span, deferred, removed))
     }
 
-    /// Whether the device has no mapping of this domain.
-    #[inline]
-    fn is_absent(&self) -> bool {
-        matches!(self.state.lock().presence, Presence::Absent)
+    /// Goes on with [`Self::remove`] behind what is removed.
+    fn remove_more(&self, span: Span, deferred: bool, mut removed: Removed) -> Removed {
+        while let Some(next) = removed.span.last().checked_add(1) {
+            let Some(rest) = Span::new(next, span.last()) else {
+                break;
+            };
+            let Some(batch) = self.remove_batch(rest, deferred) else {
+                break;
+            };
+            removed.span = removed.span.hull(batch.span);
+            removed.to_tell |= batch.to_tell;
+        }
+        removed
+    }
+
+    /// Removes some of the mappings that [`Self::remove`] is to remove: as many as there may be
+    /// while interrupts are off.
+    #[inline(always)]
+    fn remove_batch(&self, span: Span, deferred: bool) -> Option<Removed> {
+        let mut state = self.state.lock();
+        let span = state.mappings.remove_run(span)?;
+        let mut to_tell = state.presence.covers(span.first());
+        if to_tell && deferred {
+            to_tell = false;
+            if !state.pending.add(span) {
+                drop(state);
+                self.make_pending(span);
+            }
+        }
+        Some(Removed { span, to_tell })
     }
 
     /// Stages an UNMAP. The caller holds no lock.
@@ -281,11 +304,12 @@ impl PagingDomain {
         let _ = self.viommu.engine().unmap(self.id, span);
     }
 
-    /// Takes note of a range for the next [`Self::flush`].
-    #[inline]
-    fn defer_unmap(&self, span: Span) {
-        while !self.state.lock().pending.add(span) {
-            if self.stage_pending().is_err() {
+    /// Takes note of a range for the next [`Self::flush`], when there was no room for it.
+    #[cold]
+    fn make_pending(&self, span: Span) {
+        // Nobody uses the range again before the flush, so the lock was not needed for this.
+        while self.stage_pending().is_ok() {
+            if self.state.lock().pending.add(span) {
                 return;
             }
         }
@@ -377,19 +401,19 @@ impl driver::Domain for DomainHandle {
         let Some(span) = Span::from_size(iova, size) else {
             return 0;
         };
-        let Some((removed, told)) = self.0.remove(span) else {
+        let Some(removed) = self.0.remove(span, gather.queued()) else {
             return 0;
         };
-        // Nobody uses the range again before a flush or a sync, so the lock is not needed for this.
-        if told && gather.queued() {
-            self.0.defer_unmap(removed);
-        } else if told && !gather.extend(removed.first(), removed.last()) {
+        let to_tell = removed.to_tell;
+        let removed = removed.span;
+        if to_tell && !gather.extend(removed.first(), removed.last()) {
             // It does not touch what was gathered before: that goes to the device.
             if let Some(before) = gathered(gather) {
                 self.0.stage_unmap(before);
             }
             if !gather.restart(removed.first(), removed.last()) {
-                self.0.stage_unmap(removed);
+                // There is nothing to gather with: the core will not wait for this one.
+                let _ = self.0.viommu.engine().unmap_and_sync(self.0.id, removed);
             }
         }
         usize::try_from(removed.size_saturating()).unwrap_or(usize::MAX)
@@ -407,13 +431,10 @@ impl driver::Domain for DomainHandle {
 
     #[inline]
     fn sync(self: Pin<&Self>, gather: &Gather<'_>) {
-        let _ = match gathered(gather) {
-            // The core gathers what `unmap_pages` has left out. The device has dropped all mappings
-            // of a domain with its last endpoint, or was never told of any.
-            Some(_) if self.0.is_absent() => Ok(()),
-            Some(span) => self.0.viommu.engine().unmap_and_sync(self.0.id, span),
-            None => self.0.flush(),
-        };
+        // With nothing gathered, there is nothing that the device has to be told.
+        if let Some(span) = gathered(gather) {
+            let _ = self.0.viommu.engine().unmap_and_sync(self.0.id, span);
+        }
     }
 
     #[inline]

@@ -132,6 +132,11 @@ impl Stash {
         }
     }
 
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Takes a node, if there is one.
     #[inline]
     fn take(&mut self) -> Option<Reservation> {
@@ -156,7 +161,8 @@ impl Stash {
 /// Why a mapping was not inserted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum InsertError {
-    /// There is no memory for it at hand: see [`Mappings::refill`].
+    /// There is no memory for it at hand: see [`Mappings::refill`]. Whether there is room for the
+    /// mapping was not looked at.
     NoNode,
     /// A part of the range is mapped already.
     Overlap,
@@ -210,6 +216,10 @@ impl Mappings {
     /// [`InsertError`]. Nothing has changed then.
     #[inline]
     pub(super) fn insert(&mut self, mapping: Mapping) -> Result<(), InsertError> {
+        // Before the search, which would have to be repeated.
+        if self.stash.is_empty() {
+            return Err(InsertError::NoNode);
+        }
         let Entry::Vacant(entry) = self.tree.entry(Key(mapping.span)) else {
             return Err(InsertError::Overlap);
         };

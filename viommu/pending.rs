@@ -43,16 +43,18 @@ impl Pending {
         let place = spans.partition_point(|waiting| waiting.first() < span.first());
         let (below, above) = spans.split_at_mut(place);
 
+        let ends_before = |span: Span, next: Span| next.first().wrapping_sub(span.last()) == 1;
+
         // INVARIANT: What touches becomes one, so that no two touch. The order is kept.
         match (below.last_mut(), above.first_mut()) {
-            (Some(below), above) if below.touches(span) => {
+            (Some(below), above) if ends_before(*below, span) => {
                 *below = below.hull(span);
-                if let Some(joined) = above.and_then(|above| below.join(*above)) {
-                    *below = joined;
+                if let Some(above) = above.filter(|above| ends_before(span, **above)) {
+                    *below = below.hull(*above);
                     self.remove(place);
                 }
             }
-            (_, Some(above)) if above.touches(span) => *above = above.hull(span),
+            (_, Some(above)) if ends_before(span, *above) => *above = above.hull(span),
             _ => return self.insert(place, span),
         }
         true

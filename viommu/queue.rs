@@ -332,7 +332,7 @@ impl RequestQueue {
         let Some(mut ring) = self.queue.access() else {
             return false;
         };
-        let (slots, refusals) = (&mut self.slots, &mut self.refusals);
+        let slots = &mut self.slots;
         let mut progress = false;
         let mut too_many = false;
         while let Some(Completed {
@@ -351,9 +351,7 @@ impl RequestQueue {
             } else {
                 let status = slot.status();
                 if !status.is_ok() {
-                    if let Some(request) = slot.request() {
-                        too_many |= refusals.note(request, status).is_err();
-                    }
+                    too_many |= self.refusals.note(slot.request(), status).is_err();
                 }
                 let _ = slots.idle.push_within_capacity(slot);
             }
@@ -362,14 +360,21 @@ impl RequestQueue {
             }
         }
         drop(ring);
-        if too_many && self.health == Health::Running {
+        if too_many {
+            self.give_up_on_refusals();
+        }
+        progress
+    }
+
+    #[cold]
+    fn give_up_on_refusals(&mut self) {
+        if self.health == Health::Running {
             dev_err!(
                 self.dev,
                 "too many refused requests; device is not used any more\n"
             );
             self.mark_broken();
         }
-        progress
     }
 
     /// Takes the answered request with this number.

@@ -39,11 +39,14 @@ impl Refusals {
         })
     }
 
-    /// Looks at the status that the device gave to a request.
+    /// Looks at the status that the device gave to a request, unless that is a PROBE.
     ///
     /// Fails if there are more refusals than can be remembered.
     #[cold]
-    pub(super) fn note(&mut self, request: Request, status: Status) -> Result<(), TooMany> {
+    pub(super) fn note(&mut self, request: Option<Request>, status: Status) -> Result<(), TooMany> {
+        let Some(request) = request else {
+            return Ok(());
+        };
         self.count += 1;
         let recorded = match request {
             Request::Map { domain, span, .. } => {

@@ -294,7 +294,7 @@ impl Engine {
 
     /// Waits until all requests before `target` are answered, and notifies the device of them
     /// unless somebody else does. Returns the lock, if it is held in the end.
-    #[inline]
+    #[inline(always)]
     fn wait<'a>(&'a self, mut state: State<'a>, target: u64) -> Result<Option<State<'a>>> {
         if state.answered_before() >= target {
             return Ok(Some(state));

@@ -116,8 +116,11 @@ mod tree {
         assert!(mappings.tree.is_empty());
         assert!(mappings.refill(Reservation::new(GFP_KERNEL)?).is_none());
         assert_eq!(mappings.insert(mapping(0, 1)), Ok(()));
-        // An overlap is found out first, and costs no node.
+        assert_eq!(mappings.insert(mapping(2, 3)), Err(InsertError::NoNode));
+        // An overlap costs no node.
+        assert!(mappings.refill(Reservation::new(GFP_KERNEL)?).is_none());
         assert_eq!(mappings.insert(mapping(0, 1)), Err(InsertError::Overlap));
+        assert_eq!(mappings.insert(mapping(4, 5)), Ok(()));
         assert_eq!(mappings.insert(mapping(2, 3)), Err(InsertError::NoNode));
         // A removal leaves its node.
         assert_eq!(mappings.remove_run(span(0, 1)), Some(span(0, 1)));
@@ -232,7 +235,8 @@ mod tree {
     #[test]
     fn whole_space() -> Result {
         let mut mappings = with(&[(0, u64::MAX)])?;
-        assert_eq!(mappings.insert(mapping(5, 5)), Err(InsertError::Overlap));
+        let refused = insert(&mut mappings, mapping(5, 5));
+        assert_eq!(refused, Err(InsertError::Overlap.into()));
         assert_eq!(mappings.remove_run(span(1, u64::MAX)), None);
         assert_eq!(mappings.remove_run(span(0, 0)), Some(Span::ALL));
         assert!(mappings.tree.is_empty());
