@@ -13,14 +13,16 @@ START, TURN = "map_benchmark_ioctl", "dma_single_map_benchmark_do_map"
 
 MODULE = "module"
 LOOP, CORE, VIRTQUEUE = "the benchmark's own loop", "core: DMA API, IO addresses, IOMMU API", "virtqueue"
+HELPERS = "inline functions of C, called by Rust"
 PARTS = {
     LOOP: r"map_benchmark_thread|dma_single_map_benchmark|ktime_get|read_tsc|\w*delay|kthread_should_stop",
     CORE: r"_*(dma|iommu|iova|viot)_|_*(alloc|free)_iova|iova_rcache|__iova",
     VIRTQUEUE: r"virtqueue_|_*vring_|detach_buf|sg_(init|next)|vp_notify|more_used|iowrite16|is_vmalloc_addr",
     "memory: slab allocator, memset, memcpy": r"_*k[mz]alloc|kfree|kvfree|_*kmem_|_*slab|_*mem(set|cpy)|refill|___slab",
     "locks and RCU": r"_raw_(spin|read|write)|queued_|__?rcu|rcu_|preempt_|refcount|lockref",
-    # What Rust calls for C's inline functions is Rust's cost. Mangled names begin with _R.
-    "driver, its tree, and the abstractions for Rust": rf"{MODULE}$|rust_helper_|_R|interval_tree_|_*rb_",
+    HELPERS: r"rust_helper_",
+    # Mangled names begin with _R.
+    "driver, its tree, and the abstractions for Rust": rf"{MODULE}$|_R|interval_tree_|_*rb_",
 }
 OTHER = "anything else"
 
