@@ -60,7 +60,8 @@ help:
 bench: SETUP := --bench
 
 setup:
-	@command -v python3 >/dev/null || { echo 'python3 is missing: apt-get install python3' >&2; exit 1; }
+	@command -v python3 >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends python3; } || \
+		{ echo 'python3 is missing: apt-get install python3' >&2; exit 1; }
 	tools/setup $(SETUP) $(GUESTS)
 
 kernel: setup
