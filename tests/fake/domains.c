@@ -3,6 +3,7 @@
  * The IOMMU API, with a record of what should be mapped where.
  */
 #include <linux/scatterlist.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 
 #include "../../iommu-priv.h"
@@ -111,6 +112,18 @@ int test_map(struct fake_test *t, struct test_domain *domain, unsigned int slot,
 }
 
 /* The elements have to consist of whole granules. */
+/* Maps @nr times @len granules, @stride granules apart. */
+void test_map_each(struct fake_test *t, struct test_domain *domain,
+		   unsigned int nr, unsigned int stride, unsigned int len)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		KUNIT_ASSERT_EQ(t->test,
+				test_map(t, domain, i * stride, len,
+					 TEST_PHYS + i * SZ_1M, TEST_RW), 0);
+}
+
 int test_map_sg(struct fake_test *t, struct test_domain *domain,
 		unsigned int slot, struct scatterlist *sg, unsigned int nents,
 		int prot)

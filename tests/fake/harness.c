@@ -159,6 +159,19 @@ void test_start(struct fake_test *t, const struct fake_config *config,
 	test_expect_agree(t, "at the start");
 }
 
+/* The same, with a paging domain that nothing is attached to. */
+struct test_domain *test_start_domain(struct fake_test *t,
+				      const struct fake_config *config,
+				      unsigned int nr_endpoints)
+{
+	struct test_domain *domain;
+
+	test_start(t, config, nr_endpoints);
+	domain = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(t->test, domain);
+	return domain;
+}
+
 /* Skips what the C driver does not survive, unless it is asked for. */
 void test_needs_unsafe(struct fake_test *t, const char *why)
 {

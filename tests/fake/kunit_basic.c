@@ -77,17 +77,10 @@ static void fake_basic_features(struct kunit *test)
 static void fake_basic_replay(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain;
-	unsigned int i;
+	struct test_domain *domain = test_start_domain(t, NULL, 2);
 
-	test_start(t, NULL, 2);
-	domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, domain);
 	/* More than a ring full */
-	for (i = 0; i < 200; i++)
-		KUNIT_ASSERT_EQ(test, test_map(t, domain, 2 * i, 1,
-					       TEST_PHYS + i * SZ_1M, TEST_RW),
-				0);
+	test_map_each(t, domain, 200, 2, 1);
 	KUNIT_EXPECT_EQ(test, fake_requests(t->fake, VIRTIO_IOMMU_T_MAP), 0);
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
 	test_expect_agree(t, "after the first attach");
@@ -106,16 +99,10 @@ static void fake_basic_replay(struct kunit *test)
 static void fake_basic_unmap(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain;
-	unsigned int i;
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 
-	test_start(t, NULL, 1);
-	domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, domain);
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
-	for (i = 0; i < 12; i++)
-		KUNIT_EXPECT_EQ(test, test_map(t, domain, i, 1, i * SZ_1M,
-					       TEST_RW), 0);
+	test_map_each(t, domain, 12, 1, 1);
 	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 3, 5), 5);
 	test_expect_agree(t, "after unmapping five");
 	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 4, 2), 0);
@@ -131,11 +118,8 @@ static void fake_basic_unmap(struct kunit *test)
 static void fake_basic_overlap(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain;
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 
-	test_start(t, NULL, 1);
-	domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, domain);
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
 	KUNIT_EXPECT_EQ(test, test_map(t, domain, 4, 4, TEST_PHYS, TEST_RW), 0);
 	KUNIT_EXPECT_LT(test, test_map(t, domain, 4, 1, 0, TEST_RW), 0);
@@ -192,9 +176,7 @@ static void fake_basic_aperture(struct kunit *test)
 		end = apertures[i].end;
 		config.input_start = start;
 		config.input_end = end;
-		test_start(t, &config, 1);
-		domain = test_alloc(t, 0);
-		KUNIT_ASSERT_NOT_NULL(test, domain);
+		domain = test_start_domain(t, &config, 1);
 		KUNIT_EXPECT_EQ(test, domain->domain->geometry.aperture_start,
 				start);
 		KUNIT_EXPECT_EQ(test, domain->domain->geometry.aperture_end,
@@ -230,9 +212,7 @@ static void fake_basic_top(struct kunit *test)
 	struct test_domain *domain;
 
 	config.input_end = U64_MAX;
-	test_start(t, &config, 1);
-	domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, domain);
+	domain = test_start_domain(t, &config, 1);
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
 	domain->base = 0 - TEST_SLOTS * t->granule;
 	KUNIT_EXPECT_EQ(test, test_map(t, domain, TEST_SLOTS - 4, 4, 0, TEST_RW),
@@ -253,9 +233,7 @@ static void fake_basic_ids(struct kunit *test)
 	struct test_domain *domain;
 
 	test_set_endpoint(t, 0, 3);
-	test_start(t, NULL, 1);
-	domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, domain);
+	domain = test_start_domain(t, NULL, 1);
 	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
 	test_expect_agree(t, "after attaching");

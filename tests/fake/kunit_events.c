@@ -15,6 +15,16 @@ static struct virtio_iommu_fault events_fault(u32 endpoint)
 	};
 }
 
+/* Sends a fault, several times. */
+static void events_send(struct fake_test *t,
+			const struct virtio_iommu_fault *fault, unsigned int nr)
+{
+	while (nr--)
+		KUNIT_EXPECT_EQ(t->test, fake_event(t->fake, fault,
+						    sizeof(*fault),
+						    sizeof(*fault)), 0);
+}
+
 /* A fault names the device that did it, its reason and its address. */
 static void fake_events_fault(struct kunit *test)
 {
@@ -31,8 +41,7 @@ static void fake_events_fault(struct kunit *test)
 		fault = events_fault(t->endpoints[1].fake.ids[0]);
 		fault.reason = reasons[i];
 		test_log_mark(t);
-		KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
-						 sizeof(fault)), 0);
+		events_send(t, &fault, 1);
 		KUNIT_EXPECT_TRUE_MSG(test,
 				      test_log_has(t, dev_name(test_dev(t, 1)),
 						   "abcd5000"),
@@ -41,8 +50,7 @@ static void fake_events_fault(struct kunit *test)
 	fault = events_fault(t->endpoints[1].fake.ids[0]);
 	fault.flags = 0;
 	test_log_mark(t);
-	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
-					 sizeof(fault)), 0);
+	events_send(t, &fault, 1);
 	KUNIT_EXPECT_FALSE(test, test_log_has(t, "", "abcd5000"));
 }
 
@@ -54,8 +62,7 @@ static void fake_events_unknown_endpoint(struct kunit *test)
 
 	test_start(t, NULL, 1);
 	test_log_mark(t);
-	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
-					 sizeof(fault)), 0);
+	events_send(t, &fault, 1);
 	KUNIT_EXPECT_TRUE(test, test_log_has(t, "4242", "abcd5000"));
 }
 
@@ -81,15 +88,13 @@ static void fake_events_size(struct kunit *test)
 	const struct event_case *param = test->param_value;
 	struct fake_test *t = test->priv;
 	struct virtio_iommu_fault fault;
-	unsigned int i, buffers;
+	unsigned int buffers;
 
 	test_start(t, NULL, 1);
 	fault = events_fault(t->endpoints[0].fake.ids[0]);
 	buffers = fake_event_buffers(t->fake);
 	KUNIT_EXPECT_GE(test, buffers, 1);
-	for (i = 0; i < buffers; i++)
-		KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
-						 sizeof(fault)), 0);
+	events_send(t, &fault, buffers);
 	test_log_mark(t);
 	fault.address = cpu_to_le64(0x99887000);
 	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, param->len,
@@ -115,8 +120,7 @@ static void fake_events_reserved(struct kunit *test)
 	fault = events_fault(t->endpoints[0].fake.ids[0]);
 	fault.reserved[1] = 1;
 	test_log_mark(t);
-	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
-					 sizeof(fault)), 0);
+	events_send(t, &fault, 1);
 	KUNIT_EXPECT_FALSE(test, test_log_has(t, "", "abcd5000"));
 }
 
@@ -125,21 +129,18 @@ static void fake_events_flood(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
 	struct virtio_iommu_fault fault;
-	unsigned int i, buffers;
+	unsigned int buffers;
 
 	test_start(t, NULL, 1);
 	fault = events_fault(t->endpoints[0].fake.ids[0]);
 	buffers = fake_event_buffers(t->fake);
-	for (i = 0; i < 1000; i++)
-		KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
-						 sizeof(fault)), 0);
+	events_send(t, &fault, 1000);
 	KUNIT_EXPECT_EQ(test, fake_event_buffers(t->fake), buffers);
 	/* More at once than there are buffers: what finds none is lost. */
 	KUNIT_EXPECT_EQ(test, fake_event_overrun(t->fake, &fault, sizeof(fault)),
 			buffers);
 	KUNIT_EXPECT_EQ(test, fake_event_buffers(t->fake), buffers);
-	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
-					 sizeof(fault)), 0);
+	events_send(t, &fault, 1);
 	/* Meanwhile nothing else has suffered. */
 	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
 	test_expect_agree(t, "after the flood");
@@ -155,14 +156,12 @@ static void fake_events_unplugged(struct kunit *test)
 	fault = events_fault(t->endpoints[1].fake.ids[0]);
 	test_unplug(t, 1);
 	test_log_mark(t);
-	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
-					 sizeof(fault)), 0);
+	events_send(t, &fault, 1);
 	KUNIT_EXPECT_FALSE_MSG(test,
 			       test_log_has(t, "fake-endpoint", "abcd5000"),
 			       "the endpoint that has gone is still known");
 	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
-	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
-					 sizeof(fault)), 0);
+	events_send(t, &fault, 1);
 	test_expect_agree(t, "afterwards");
 }
 

@@ -199,9 +199,7 @@ static void fake_gone_meanwhile(struct kunit *test)
 	struct task_struct *thread;
 
 	test_needs_unsafe(t, "spins for ever");
-	test_start(t, NULL, 2);
-	worker.domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, worker.domain);
+	worker.domain = test_start_domain(t, NULL, 2);
 	KUNIT_ASSERT_EQ(test, test_attach(t, 0, worker.domain), 0);
 	t->fake->async = num_online_cpus() > 1;
 
@@ -241,9 +239,7 @@ static void fake_gone_suspend(struct kunit *test)
 
 	test_needs_unsafe(t, "spins for ever after it resumes");
 	test_set_endpoint(t, 1, 2);
-	test_start(t, NULL, 4);
-	domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, domain);
+	domain = test_start_domain(t, NULL, 4);
 	KUNIT_ASSERT_EQ(test, test_map(t, domain, 0, 3, 0, TEST_RW), 0);
 	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
 	KUNIT_ASSERT_EQ(test, test_attach(t, 1, domain), 0);

@@ -33,17 +33,6 @@ KUNIT_ARRAY_PARAM_DESC(status, status_cases, name);
 		FAKE_RULE(_type), .skip = (_skip), .no_effect = true,	\
 		.status = (_status) })
 
-static struct test_domain *status_start(struct fake_test *t,
-					unsigned int nr_endpoints)
-{
-	struct test_domain *domain;
-
-	test_start(t, NULL, nr_endpoints);
-	domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(t->test, domain);
-	return domain;
-}
-
 static int status_of(struct kunit *test)
 {
 	const struct status_case *param = test->param_value;
@@ -73,7 +62,7 @@ static void fake_status_probe(struct kunit *test)
 static void fake_status_attach(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain = status_start(t, 1);
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 
 	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_ATTACH, 0, status_of(test)));
@@ -89,7 +78,7 @@ static void fake_status_attach(struct kunit *test)
 static void fake_status_attach_other(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain = status_start(t, 1);
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 	struct test_domain *other = test_alloc(t, 0);
 
 	KUNIT_ASSERT_NOT_NULL(test, other);
@@ -113,7 +102,7 @@ static void fake_status_attach_ids(struct kunit *test)
 	struct test_domain *domain;
 
 	test_set_endpoint(t, 0, 3);
-	domain = status_start(t, 1);
+	domain = test_start_domain(t, NULL, 1);
 	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_ATTACH, 1, status_of(test)));
 	KUNIT_EXPECT_LT(test, test_attach(t, 0, domain), 0);
@@ -126,18 +115,13 @@ static void fake_status_attach_ids(struct kunit *test)
 static void fake_status_replay_other(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain = status_start(t, 1);
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 	struct test_domain *other = test_alloc(t, 0);
-	unsigned int i;
 
 	KUNIT_ASSERT_NOT_NULL(test, other);
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
-	for (i = 0; i < 5; i++) {
-		KUNIT_EXPECT_EQ(test, test_map(t, domain, 2 * i, 1, 0, TEST_RW),
-				0);
-		KUNIT_EXPECT_EQ(test, test_map(t, other, 3 * i, 2, 0, TEST_RW),
-				0);
-	}
+	test_map_each(t, domain, 5, 2, 1);
+	test_map_each(t, other, 5, 3, 2);
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_MAP, 3, status_of(test)));
 	KUNIT_EXPECT_LT(test, test_replace(t, 0, other), 0);
 	test_expect_agree(t, "after the failure");
@@ -149,12 +133,9 @@ static void fake_status_replay_other(struct kunit *test)
 static void fake_status_replay(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain = status_start(t, 1);
-	unsigned int i;
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 
-	for (i = 0; i < 5; i++)
-		KUNIT_EXPECT_EQ(test, test_map(t, domain, 2 * i, 1, 0, TEST_RW),
-				0);
+	test_map_each(t, domain, 5, 2, 1);
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_MAP, 2, status_of(test)));
 	KUNIT_EXPECT_LT(test, test_attach(t, 0, domain), 0);
 	test_expect_agree(t, "after the failure");
@@ -166,7 +147,7 @@ static void fake_status_replay(struct kunit *test)
 static void fake_status_map(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain = status_start(t, 1);
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_MAP, 0, status_of(test)));
@@ -180,7 +161,7 @@ static void fake_status_map(struct kunit *test)
 static void fake_status_map_sg(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain = status_start(t, 1);
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 	struct scatterlist sg[5];
 	unsigned int i, nents = ARRAY_SIZE(sg);
 	void *pages;
@@ -211,7 +192,7 @@ static void fake_status_map_sg(struct kunit *test)
 static void fake_status_unmap(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain = status_start(t, 1);
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 	char iova[32];
 
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
@@ -256,7 +237,7 @@ static void fake_status_detach(struct kunit *test)
 static void fake_status_unmap_lost(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain = status_start(t, 1);
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_MAP, 0, VIRTIO_IOMMU_S_OK));

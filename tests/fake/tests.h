@@ -64,6 +64,9 @@ void test_create(struct fake_test *t, const struct fake_config *config);
 bool test_register(struct fake_test *t);
 void test_start(struct fake_test *t, const struct fake_config *config,
 		unsigned int nr_endpoints);
+struct test_domain *test_start_domain(struct fake_test *t,
+				      const struct fake_config *config,
+				      unsigned int nr_endpoints);
 void test_stop(struct fake_test *t);
 void test_set_endpoint(struct fake_test *t, unsigned int index,
 		       unsigned int nr_ids);
@@ -85,6 +88,8 @@ int test_replace(struct fake_test *t, unsigned int endpoint,
 void test_detach(struct fake_test *t, unsigned int endpoint);
 int test_map(struct fake_test *t, struct test_domain *domain, unsigned int slot,
 	     unsigned int nr, u64 phys, int prot);
+void test_map_each(struct fake_test *t, struct test_domain *domain,
+		   unsigned int nr, unsigned int stride, unsigned int len);
 int test_map_sg(struct fake_test *t, struct test_domain *domain,
 		unsigned int slot, struct scatterlist *sg, unsigned int nents,
 		int prot);
