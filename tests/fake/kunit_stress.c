@@ -13,19 +13,21 @@ static unsigned int stress_seconds = 3;
 module_param(stress_seconds, uint, 0644);
 MODULE_PARM_DESC(stress_seconds, "How long the concurrency test runs");
 
-/* Each mapper has its own slots of a domain that both share. */
+/* Each mapper has its own slots; all but the last share a domain. */
 #define MAPPERS		3
 #define MAPPER_SLOTS	100
 
 struct stress {
 	struct fake_test *t;
-	struct test_domain *shared;
+	struct test_domain *shared;	/* has an endpoint all the time */
+	struct test_domain *lone;	/* has one now and then, and gets its mappings anew */
 	unsigned int operations;
 	unsigned int failures;
 };
 
 struct stress_mapper {
 	struct stress *stress;
+	struct test_domain *tested;
 	unsigned int first;
 	u32 seed;
 };
@@ -42,7 +44,7 @@ static int stress_map(void *data)
 {
 	struct stress_mapper *mapper = data;
 	struct stress *stress = mapper->stress;
-	struct iommu_domain *domain = stress->shared->domain;
+	struct iommu_domain *domain = mapper->tested->domain;
 	u64 granule = stress->t->granule;
 	struct rnd_state rnd;
 	unsigned int i;
@@ -50,7 +52,7 @@ static int stress_map(void *data)
 	prandom_seed_state(&rnd, mapper->seed);
 	while (!kthread_should_stop()) {
 		unsigned int nr = 1 + prandom_u32_state(&rnd) % MAPPER_SLOTS;
-		u64 base = stress->shared->base + mapper->first * granule;
+		u64 base = mapper->tested->base + mapper->first * granule;
 
 		for (i = 0; i < nr; i++)
 			stress_count(stress,
@@ -69,14 +71,17 @@ static int stress_map(void *data)
 	return 0;
 }
 
-/* Endpoint 1 comes to the shared domain and leaves it. */
+/* Endpoint 1 comes to one of the domains and leaves it. */
 static int stress_attach(void *data)
 {
 	struct stress *stress = data;
 	struct device *dev = test_dev(stress->t, 1);
-	struct iommu_domain *domain = stress->shared->domain;
+	unsigned int i = 0;
 
 	while (!kthread_should_stop()) {
+		struct iommu_domain *domain = i++ % 2 ? stress->shared->domain :
+							stress->lone->domain;
+
 		stress_count(stress, !iommu_attach_device(domain, dev));
 		usleep_range(50, 500);
 		iommu_detach_device(domain, dev);
@@ -148,16 +153,17 @@ static void stress_run(struct kunit *test, bool async)
 	struct stress stress = { .t = t };
 	unsigned int i, buffers;
 
-	test_start(t, NULL, 4);
-	stress.shared = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, stress.shared);
+	stress.shared = test_start_domain(t, NULL, 4);
 	KUNIT_ASSERT_EQ(test, test_attach(t, 0, stress.shared), 0);
+	stress.lone = test_alloc(t, 0);
+	KUNIT_ASSERT_NOT_NULL(test, stress.lone);
 	buffers = fake_event_buffers(t->fake);
 	t->fake->async = async;
 
 	for (i = 0; i < MAPPERS; i++) {
 		mappers[i] = (struct stress_mapper) {
 			.stress = &stress, .first = i * MAPPER_SLOTS,
+			.tested = i < MAPPERS - 1 ? stress.shared : stress.lone,
 			.seed = i,
 		};
 		threads[i] = kthread_run(stress_map, &mappers[i],
