@@ -157,6 +157,19 @@ impl PagingDomain {
         self.replay()
     }
 
+    /// Prepares for the device detaching an endpoint from this domain: [`Self::leave`] follows, or
+    /// [`Self::stay`]. The device's attach lock is held.
+    pub(super) fn prepare_leave(&self) {
+        if self.state.lock().endpoints == 1 {
+            self.viommu.engine().domain_is_leaving(self.id);
+        }
+    }
+
+    /// The device has not detached the endpoint. The device's attach lock is held.
+    pub(super) fn stay(&self) {
+        self.viommu.engine().domain_stays();
+    }
+
     /// Accounts for an endpoint that the device has detached from this domain. With the last one,
     /// the device has dropped the mappings. The device's attach lock is held.
     pub(super) fn leave(&self) {
@@ -166,7 +179,7 @@ impl PagingDomain {
             state.presence = Presence::Absent;
             state.pending.clear();
             drop(state);
-            self.viommu.engine().forget_domain(self.id);
+            self.viommu.engine().domain_has_left(self.id);
         }
     }
 

@@ -76,6 +76,20 @@ impl Attachment {
         }
     }
 
+    /// Prepares for an endpoint being detached: [`Self::leave`] or [`Self::stay`] follows.
+    fn prepare_leave(&self) {
+        if let Attachment::Paging(domain) = self {
+            domain.prepare_leave();
+        }
+    }
+
+    /// Accounts for an endpoint that could not be detached.
+    fn stay(&self) {
+        if let Attachment::Paging(domain) = self {
+            domain.stay();
+        }
+    }
+
     /// Accounts for an endpoint that was detached.
     fn leave(&self) {
         if let Attachment::Paging(domain) = self {
@@ -216,7 +230,9 @@ impl Endpoint {
         if current.domain(&self.viommu) == new.domain(&self.viommu) {
             return Ok(());
         }
-        self.send_attach(&current, &new)?;
+        current.prepare_leave();
+        self.send_attach(&current, &new)
+            .inspect_err(|_| current.stay())?;
 
         current.leave();
         if let Err(error) = new.enter() {
@@ -266,6 +282,7 @@ impl Endpoint {
         let _attaching = self.viommu.lock_attach();
         let mut current = self.attachment.lock();
 
+        current.prepare_leave();
         if let Err(error) = self.send_detach(&current, &self.ids) {
             // With the device gone there is nothing to detach from.
             if error != ENODEV {

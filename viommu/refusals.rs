@@ -15,8 +15,20 @@ use super::failures::{
 };
 use crate::uapi::{
     Request,
+    Span,
     Status, //
 };
+
+/// A domain whose last endpoint is being detached.
+///
+/// The device forgets the domain a moment before the driver is told. That it does not know it for
+/// other requests is no failure then: there is nothing to unmap any more, and the next endpoint
+/// brings what was mapped.
+struct Leaving {
+    domain: u32,
+    /// Whether the device has said that it does not know the domain.
+    denied: bool,
+}
 
 /// Reports refused requests, and remembers those that somebody has to know of.
 pub(super) struct Refusals {
@@ -24,6 +36,8 @@ pub(super) struct Refusals {
     messages: Pin<KBox<Ratelimit>>,
     /// What nobody has come for yet.
     pub(super) failures: Failures,
+    /// One at most: endpoints are detached one after the other.
+    leaving: Option<Leaving>,
     /// How many there were.
     pub(super) count: u64,
 }
@@ -35,8 +49,43 @@ impl Refusals {
             dev,
             messages: KBox::pin_init(Ratelimit::default_for(c"virtio_iommu: request"), GFP_KERNEL)?,
             failures: Failures::new()?,
+            leaving: None,
             count: 0,
         })
+    }
+
+    /// The last endpoint of a domain is about to be detached. [`Self::has_left`] or [`Self::stays`]
+    /// follows.
+    pub(super) fn is_leaving(&mut self, domain: u32) {
+        self.leaving = Some(Leaving {
+            domain,
+            denied: false,
+        });
+    }
+
+    /// A domain has no endpoint left, hence no mapping in the device. All of its requests are
+    /// answered.
+    pub(super) fn has_left(&mut self, domain: u32) {
+        self.leaving = None;
+        self.failures.forget_domain(domain);
+    }
+
+    /// The endpoint could not be detached. What the device denied meanwhile may be there after all.
+    pub(super) fn stays(&mut self) -> Result<(), TooMany> {
+        match self.leaving.take() {
+            Some(Leaving {
+                domain,
+                denied: true,
+            }) => {
+                dev_err!(
+                    self.dev,
+                    "domain {} was denied, but is there: nothing is mapped in it any more\n",
+                    domain
+                );
+                self.failures.record_unmap(domain, Span::ALL)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Looks at the status that the device gave to a request, unless that is a PROBE.
@@ -47,6 +96,15 @@ impl Refusals {
         let Some(request) = request else {
             return Ok(());
         };
+        if let (Request::Map { domain, .. } | Request::Unmap { domain, .. }, Status::NoEnt) =
+            (request, status)
+        {
+            if let Some(leaving) = self.leaving.as_mut().filter(|it| it.domain == domain) {
+                leaving.denied = true;
+                return Ok(());
+            }
+        }
+
         self.count += 1;
         let recorded = match request {
             Request::Map { domain, span, .. } => {

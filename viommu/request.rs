@@ -232,6 +232,28 @@ impl Engine {
         failures.take_map(domain, span).map_or(Ok(()), Err)
     }
 
+    /// The device is about to be told to detach the last endpoint of a domain.
+    pub(super) fn domain_is_leaving(&self, domain: u32) {
+        self.state.lock().refusals.is_leaving(domain);
+    }
+
+    /// A domain has no endpoint left, and sends nothing any more.
+    ///
+    /// Atomic context is fine, but no lock that another user of the engine needs may be held.
+    pub(super) fn domain_has_left(&self, domain: u32) {
+        // If this fails, there are no answers any more.
+        let _ = self.sync();
+        self.state.lock().refusals.has_left(domain);
+    }
+
+    /// The endpoint could not be detached.
+    pub(super) fn domain_stays(&self) {
+        let mut state = self.state.lock();
+        if state.refusals.stays().is_err() {
+            state.mark_broken();
+        }
+    }
+
     /// Forgets the refusals of a domain that has no endpoint left, hence no mapping in the device.
     pub(super) fn forget_domain(&self, domain: u32) {
         self.state.lock().refusals.failures.forget_domain(domain);
