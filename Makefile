@@ -22,7 +22,7 @@ export ARCH KDIR VARIANT
 GUESTS = $(ARCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel run test test-all test-kernels robustness bench parity lint series integrate unintegrate clean
+.PHONY: help setup kernel run test test-all test-kernels soak robustness bench parity lint series integrate unintegrate clean
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -35,11 +35,13 @@ help:
 #:   APPEND='...'       more words for the kernel command line
 #:   QEMU_ARGS='...'    more arguments for QEMU
 #: make kernel        build a kernel into build/$ARCH/
-#:   VARIANT=name       a variant, see tests/configs/: module, passthrough, plain, debug
+#:   VARIANT=name       a variant, see tests/configs/: module, passthrough, plain, debug, ...
 #: make test          the test suite; its last line counts what passed, failed and was skipped
 #:   ARCH=arm64         only with guests of that architecture, otherwise with x86_64 and arm64 guests
 #:   T=name             only the tests whose name holds this
-#: make test-all      the long tests too, and all tests on the debug kernel
+#: make test-all      the long tests too, all tests on the debug kernel, some with PREEMPT_RT
+#: make soak          everything at once over a fake device, on the debug kernel, for an hour
+#:   MINUTES=5          or that long
 #: make robustness    what both drivers do with each case of the fake device; refreshes Documentation/robustness.rst
 #: make bench         requests, notifications, instructions, throughput: this driver and the C driver
 #:   W=name             only the workloads whose name holds this
@@ -77,12 +79,13 @@ TESTED := $(ARCH) $(if $(NAMED),,$(filter-out $(ARCH),arm64))
 TEST_KERNELS.x86_64 := base module passthrough plain
 # Pages of 64 KiB, when arm64 is asked for by its name
 TEST_KERNELS.arm64 := base $(if $(NAMED),64k)
-test-all: TEST_KERNELS.x86_64 += debug doctests
+test-all: TEST_KERNELS.x86_64 += debug preempt_rt doctests
 test-all: TEST_KERNELS.arm64 := base 64k
 # The fake device is in kernels for x86-64 only, and so is the comparison with the C driver.
-robustness parity: TESTED := x86_64
+soak robustness parity: TESTED := x86_64
+soak: TEST_KERNELS.x86_64 := debug
 robustness: TEST_KERNELS.x86_64 := module debug
-test test-all parity robustness: GUESTS := $(TESTED)
+test test-all parity soak robustness: GUESTS := $(TESTED)
 
 # One kernel after the other: they start from the base kernel's objects.
 test-kernels: setup
@@ -96,6 +99,10 @@ test: test-kernels
 
 test-all: test-kernels
 	$(PYTEST) --all
+
+MINUTES = 60
+soak: test-kernels
+	$(PYTEST) --soak '$(MINUTES)'
 
 robustness: test-kernels
 	$(PYTHON) tools/robustness

@@ -50,6 +50,8 @@ class Guests:
 def pytest_addoption(parser):
     text = "also the long tests (marked `long`), and all tests on the debug kernel"
     parser.addoption("--all", action="store_true", help=text)
+    text = "only the soak test (marked `soak`), for that long"
+    parser.addoption("--soak", type=float, metavar="MINUTES", help=text)
     text = "only the tests on guests of this architecture; may be repeated"
     parser.addoption("--arch", action="append", choices=PLATFORMS, help=text)
     text = "also the tests on this flavour of the kernel; may be repeated; part of --all"
@@ -62,6 +64,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; runs with --all only")
+    config.addinivalue_line("markers", "soak: takes as long as --soak says; runs with it only, and alone")
     config.addinivalue_line("markers", "parity: also runs over the C driver, with --parity or --all")
     config.addinivalue_line("markers", "c_driver(reason): why the C driver fails")
     config.pluginmanager.register(parity.Table(), "parity-table")
@@ -74,6 +77,9 @@ def flavours_of(item):
 
 
 def is_wanted(config, item):
+    is_soak = item.get_closest_marker("soak") is not None
+    if config.getoption("--soak") or is_soak:
+        return bool(config.getoption("--soak")) and is_soak
     flavours = flavours_of(item)
     archs = config.getoption("--arch")
     if archs and not {flavour.arch for flavour in flavours or [RELEASE]} <= set(archs):

@@ -4,10 +4,20 @@
 import pytest
 from harness import parity
 from harness.assertions import assert_disks_hold_what_is_written, assert_no_leaks, assert_restored_before_reset
-from harness.machine import ARM64, ARM64_64K, ARM64_ACPI, C_DRIVER, DEBUG, RELEASE, endpoint_id, runs_on
+from harness.machine import (
+    ARM64,
+    ARM64_64K,
+    ARM64_ACPI,
+    C_DRIVER,
+    DEBUG,
+    PREEMPT_RT,
+    RELEASE,
+    endpoint_id,
+    runs_on,
+)
 
 pytestmark = pytest.mark.parity
-flavour = runs_on(RELEASE, DEBUG, ARM64, ARM64_ACPI, C_DRIVER, ARM64_64K)
+flavour = runs_on(RELEASE, DEBUG, PREEMPT_RT, ARM64, ARM64_ACPI, C_DRIVER, ARM64_64K)
 
 
 @pytest.fixture(scope="module")

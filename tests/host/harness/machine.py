@@ -125,6 +125,8 @@ RELEASE = Flavour("release")
 PASSTHROUGH = Flavour("passthrough", variant="passthrough")
 MODULE = Flavour("module", variant="module")
 DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048, long=True)
+# Spinlocks sleep, interrupts are threads
+PREEMPT_RT = Flavour("preempt-rt", variant="preempt_rt", patience=5, long=True)
 # The driver is a module in this kernel.
 ARM64 = Flavour("arm64", arch="arm64", patience=2)
 ARM64_ACPI = replace(ARM64, name="arm64-acpi", acpi=True)
