@@ -4,7 +4,9 @@
  * completions that nobody asked for, that come twice, late or never, and a
  * device that breaks, stops or wants to be reset.
  */
+#include <linux/completion.h>
 #include <linux/ktime.h>
+#include <linux/workqueue.h>
 
 #include "tests.h"
 
@@ -52,6 +54,10 @@ static const struct answer_case answer_cases[] = {
 	  { FAKE_RULE(0), .no_effect = true, .write = 0 }, MUST_FAIL },
 	{ "says 0",
 	  { FAKE_RULE(0), .no_effect = true, .used = 0 }, MUST_FAIL },
+	{ "writes and says 1",
+	  { FAKE_RULE(0), .no_effect = true, .write = 1 }, MUST_FAIL },
+	{ "says 3",
+	  { FAKE_RULE(0), .no_effect = true, .used = 3 }, MUST_FAIL },
 	{ "says 1000 more",
 	  { FAKE_RULE(0), .used = 1000 }, EITHER },
 	{ "says 4 GiB - 1",
@@ -192,9 +198,7 @@ static void fake_answers(struct kunit *test)
 		test_is_slow(t);
 	if (answer->unsafe)
 		test_needs_unsafe(t, answer->unsafe);
-	test_start(t, NULL, 2);
-	run.domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, run.domain);
+	run.domain = test_start_domain(t, NULL, 2);
 	KUNIT_ASSERT_EQ(test, test_attach(t, 0, run.domain), 0);
 	KUNIT_ASSERT_EQ(test, test_map(t, run.domain, 0, 1, 0, TEST_RW), 0);
 
@@ -231,19 +235,94 @@ static void fake_answers(struct kunit *test)
 	}
 }
 
+static const void *unplug_gen_params(struct kunit *test, const void *prev,
+				     char *desc)
+{
+	static enum operation operation;
+
+	operation = prev ? operation + 1 : 0;
+	if (operation == NR_OPERATIONS)
+		return NULL;
+	scnprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s",
+		  operation_names[operation]);
+	return &operation;
+}
+
+struct unplug_run {
+	struct answer_run run;
+	enum operation operation;
+	struct work_struct work;
+	struct completion seen;
+	int ret;
+};
+
+static void unplug_operate(struct work_struct *work)
+{
+	struct unplug_run *unplug = container_of(work, struct unplug_run, work);
+
+	unplug->ret = answer_operate(&unplug->run, unplug->operation);
+}
+
+static void unplug_seen(struct fake_viommu *fake, struct fake_request *request,
+			void *arg)
+{
+	complete(arg);
+}
+
+/*
+ * The device is unplugged while a request is with it that it will never answer:
+ * its caller is told, and nothing is left that would be in the way of the next.
+ */
+static void fake_answers_unplugged(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct unplug_run unplug = {
+		.run = { .t = t, .slot = 2 },
+		.operation = *(const enum operation *)test->param_value,
+	};
+	struct fake_rule rule = {
+		FAKE_RULE(operation_types[unplug.operation]),
+		.completion = FAKE_NEVER, .hook = unplug_seen,
+		.arg = &unplug.seen,
+	};
+	unsigned int i;
+
+	test_needs_unsafe(t, "spins for ever");
+	unplug.run.domain = test_start_domain(t, NULL, 2);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, unplug.run.domain), 0);
+	test_map_each(t, unplug.run.domain, 1, 1, 1);
+	init_completion(&unplug.seen);
+	test_rule(t, &rule);
+
+	INIT_WORK_ONSTACK(&unplug.work, unplug_operate);
+	queue_work(system_dfl_wq, &unplug.work);
+	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&unplug.seen,
+							    10 * HZ));
+	kunit_warning_suppress(test) {
+		fake_end(t->fake, FAKE_BREAKS);
+		fake_unregister(t->fake);
+	}
+	flush_work(&unplug.work);
+	destroy_work_on_stack(&unplug.work);
+	KUNIT_EXPECT_LE(test, unplug.run.longest_ms, PROMPT_MS);
+	if (unplug.operation != OP_UNMAP && unplug.operation != OP_DETACH)
+		KUNIT_EXPECT_LT(test, unplug.ret, 0);
+
+	for (i = 0; i < TEST_MAX_ENDPOINTS; i++)
+		t->endpoints[i].domain = NULL;
+	kunit_warning_suppress(test) {
+		test_stop(t);
+	}
+	test_start(t, NULL, 2);
+}
+
 /* Completions of a batch come backwards. */
 static void fake_answers_reverse(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
-	struct test_domain *domain;
-	unsigned int i;
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
 
-	test_start(t, NULL, 1);
-	domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, domain);
-	for (i = 0; i < 50; i++)
-		KUNIT_EXPECT_EQ(test, test_map(t, domain, 2 * i, 1, 0, TEST_RW),
-				0);
+	test_map_each(t, domain, 50, 2, 1);
 	t->fake->reverse = true;
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
 	test_expect_agree(t, "after replaying");
@@ -262,11 +341,9 @@ static void fake_answers_late(struct kunit *test)
 	if (num_online_cpus() < 2)
 		kunit_skip(test, "needs a second CPU");
 	test_needs_unsafe(t, "CPUs may wait for each other");
-	test_start(t, NULL, 1);
+	domain = test_start_domain(t, NULL, 1);
 	t->fake->async_delay_us = 500;
 	t->fake->async = true;
-	domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, domain);
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
 	for (i = 0; i < 10; i++) {
 		KUNIT_EXPECT_EQ(test, test_map(t, domain, 2 * i, 1, 0, TEST_RW),
@@ -284,9 +361,7 @@ static void fake_answers_notify(struct kunit *test)
 	struct fake_test *t = test->priv;
 
 	test_needs_unsafe(t, "spins for ever");
-	test_start(t, NULL, 2);
-	run.domain = test_alloc(t, 0);
-	KUNIT_ASSERT_NOT_NULL(test, run.domain);
+	run.domain = test_start_domain(t, NULL, 2);
 	KUNIT_ASSERT_EQ(test, test_attach(t, 0, run.domain), 0);
 	t->fake->notify_fails = true;
 	KUNIT_EXPECT_LT(test, answer_operate(&run, OP_MAP), 0);
@@ -300,6 +375,7 @@ static void fake_answers_notify(struct kunit *test)
 
 static struct kunit_case fake_answers_cases[] = {
 	KUNIT_CASE_PARAM(fake_answers, answer_gen_params),
+	KUNIT_CASE_PARAM(fake_answers_unplugged, unplug_gen_params),
 	KUNIT_CASE(fake_answers_reverse),
 	KUNIT_CASE(fake_answers_late),
 	KUNIT_CASE(fake_answers_notify),
