@@ -370,8 +370,9 @@ a host with fewer processors than that. Guests with the two drivers run in turns
 figure is the median of the ratios of each turn, with the lowest and the highest. For
 ``dma_map_benchmark`` it is the ratio of the latencies that it reports, the sum of a map
 and an unmap. These guests do not trace, as that takes the host's time; their requests and
-notifications come from one more guest each. No absolute time is claimed, and ``CHECK=1``
-does not look at throughput.
+notifications come from one more guest each. Neither driver takes part in the DMA of an
+identity domain, so the rows of disks with identity show how far a ratio is from 1 by chance.
+No absolute time is claimed, and ``CHECK=1`` does not look at throughput.
 
 *Allocations* are entries into the functions of the slab allocator, which QEMU logs
 (``-d exec`` with the addresses of these functions).
