@@ -113,7 +113,8 @@ impl Segments {
     /// Returns the scatterlists of both parts, the readable one first. There is none of a part that
     /// is empty; what stands in its place is not valid.
     ///
-    /// The parts are slices that the object at `object`, which lies in a [`KBox`], has in it or refers to. Fails with `EINVAL` if they are too long or not in the linear mapping.
+    /// The parts are slices that the object at `object`, which lies in a [`KBox`], has in it or
+    /// refers to. Fails with `EINVAL` if they are too long or not in the linear mapping.
     #[inline]
     pub(super) fn describe<B>(
         &mut self,
