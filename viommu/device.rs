@@ -38,10 +38,8 @@ use kernel::{
 };
 
 use super::{
-    domain::{
-        DomainHandle,
-        PagingDomain, //
-    },
+    domain::PagingDomain,
+    domain_handle::DomainHandle,
     endpoint::{
         Attachment,
         EndpointHandle, //

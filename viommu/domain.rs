@@ -12,11 +12,6 @@ use core::pin::Pin;
 use kernel::{
     alloc::Flags,
     io::PhysAddr,
-    iommu::driver::{
-        self,
-        Gather,
-        Prot, //
-    },
     prelude::*,
     sync::{
         new_spinlock_irq,
@@ -27,10 +22,6 @@ use kernel::{
 
 use super::{
     device::Viommu,
-    endpoint::{
-        Attachment,
-        EndpointHandle, //
-    },
     mappings::{
         InsertError,
         Mapping,
@@ -79,10 +70,10 @@ struct State {
 }
 
 /// What was removed from the mappings.
-struct Removed {
-    span: Span,
+pub(super) struct Removed {
+    pub(super) span: Span,
     /// Whether the device has to be told of a part of it.
-    to_tell: bool,
+    pub(super) to_tell: bool,
 }
 
 /// An IO address space of one device.
@@ -135,10 +126,22 @@ impl PagingDomain {
         Ok(domain)
     }
 
+    /// The IOMMU that has this domain.
+    #[inline]
+    pub(super) fn viommu(&self) -> &Viommu {
+        &self.viommu
+    }
+
     /// The domain's number in the device.
     #[inline]
     pub(super) fn id(&self) -> u32 {
         self.id
+    }
+
+    /// What the IO address is translated to.
+    #[inline]
+    pub(super) fn translate(&self, iova: u64) -> Option<PhysAddr> {
+        self.state.lock().mappings.translate(iova)
     }
 
     /// Accounts for an endpoint that the device has attached to this domain. The first one brings
@@ -225,8 +228,9 @@ impl PagingDomain {
         Ok(true)
     }
 
+    /// Maps a range, in which nothing may be mapped yet. The caller holds no lock.
     #[inline(always)]
-    fn map(&self, mapping: Mapping, gfp: Flags) -> Result {
+    pub(super) fn map(&self, mapping: Mapping, gfp: Flags) -> Result {
         let request = Request::Map {
             domain: self.id,
             span: mapping.span,
@@ -271,7 +275,7 @@ impl PagingDomain {
     ///
     /// With `deferred`, the device is to be told with the next [`Self::flush`].
     #[inline]
-    fn remove(&self, span: Span, deferred: bool) -> Option<Removed> {
+    pub(super) fn remove(&self, span: Span, deferred: bool) -> Option<Removed> {
         let removed = self.remove_batch(span, deferred)?;
         if removed.span.last() >= span.last() {
             return Some(removed);
@@ -312,9 +316,23 @@ impl PagingDomain {
     }
 
     /// Stages an UNMAP. The caller holds no lock.
-    fn stage_unmap(&self, span: Span) {
+    pub(super) fn stage_unmap(&self, span: Span) {
         // If the device is out of use, the engine has said so, and there is nobody left to tell.
         let _ = self.viommu.engine().unmap(self.id, span);
+    }
+
+    /// Returns when the device does not translate `span` any more. The caller holds no lock.
+    #[inline]
+    pub(super) fn unmap_and_sync(&self, span: Span) {
+        // What goes wrong with an UNMAP is remembered and reported by the engine.
+        let _ = self.viommu.engine().unmap_and_sync(self.id, span);
+    }
+
+    /// Returns when the device translates what was mapped before, and fails if it refused a part
+    /// of `span`. The caller holds no lock.
+    #[inline]
+    pub(super) fn sync_map(&self, span: Span) -> Result {
+        self.viommu.engine().sync_map(self.id, span)
     }
 
     /// Takes note of a range for the next [`Self::flush`], when there was no room for it.
@@ -350,7 +368,7 @@ impl PagingDomain {
     }
 
     /// Returns when the device does not translate any more what was unmapped before.
-    fn flush(&self) -> Result {
+    pub(super) fn flush(&self) -> Result {
         self.stage_pending()?;
         self.viommu.engine().sync()
     }
@@ -361,98 +379,5 @@ impl PinnedDrop for PagingDomain {
     fn drop(self: Pin<&mut Self>) {
         self.viommu.engine().forget_domain(self.id);
         self.viommu.domain_ids().free(self.id);
-    }
-}
-
-/// The range that is to be unmapped with the next sync.
-#[inline]
-fn gathered(gather: &Gather<'_>) -> Option<Span> {
-    let (first, last) = gather.range()?;
-    Span::new(first, last)
-}
-
-/// What the IOMMU core holds of a domain. Endpoints attached to it hold it too.
-pub(crate) struct DomainHandle(pub(super) Arc<PagingDomain>);
-
-impl driver::Domain for DomainHandle {
-    type Driver = Viommu;
-
-    fn attach(self: Pin<&Self>, endpoint: Pin<&EndpointHandle>) -> Result {
-        endpoint.endpoint.attach(Attachment::Paging(self.0.clone()))
-    }
-
-    #[inline]
-    fn map_pages(
-        self: Pin<&Self>,
-        iova: u64,
-        paddr: PhysAddr,
-        pgsize: usize,
-        pgcount: usize,
-        prot: Prot,
-        gfp: Flags,
-    ) -> Result<usize> {
-        let size = pgsize.checked_mul(pgcount).ok_or(EINVAL)?;
-        let span = Span::from_size(iova, size).ok_or(EINVAL)?;
-        let mapping = Mapping {
-            span,
-            phys: paddr,
-            flags: self.0.viommu.map_flags(prot)?,
-        };
-        self.0.map(mapping, gfp)?;
-        Ok(size)
-    }
-
-    #[inline]
-    fn unmap_pages(
-        self: Pin<&Self>,
-        iova: u64,
-        pgsize: usize,
-        pgcount: usize,
-        gather: &mut Gather<'_>,
-    ) -> usize {
-        let size = pgsize.saturating_mul(pgcount);
-        let Some(span) = Span::from_size(iova, size) else {
-            return 0;
-        };
-        let Some(removed) = self.0.remove(span, gather.queued()) else {
-            return 0;
-        };
-        let to_tell = removed.to_tell;
-        let removed = removed.span;
-        if to_tell && !gather.extend(removed.first(), removed.last()) {
-            // It does not touch what was gathered before: that goes to the device.
-            if let Some(before) = gathered(gather) {
-                self.0.stage_unmap(before);
-            }
-            if !gather.restart(removed.first(), removed.last()) {
-                // There is nothing to gather with: the core will not wait for this one.
-                let _ = self.0.viommu.engine().unmap_and_sync(self.0.id, removed);
-            }
-        }
-        usize::try_from(removed.size_saturating()).unwrap_or(usize::MAX)
-    }
-
-    #[inline]
-    fn iova_to_phys(self: Pin<&Self>, iova: u64) -> Option<PhysAddr> {
-        self.0.state.lock().mappings.translate(iova)
-    }
-
-    // What goes wrong with an UNMAP is remembered and reported by the engine.
-    fn flush_all(self: Pin<&Self>) {
-        let _ = self.0.flush();
-    }
-
-    #[inline]
-    fn sync(self: Pin<&Self>, gather: &Gather<'_>) {
-        // With nothing gathered, there is nothing that the device has to be told.
-        if let Some(span) = gathered(gather) {
-            let _ = self.0.viommu.engine().unmap_and_sync(self.0.id, span);
-        }
-    }
-
-    #[inline]
-    fn sync_map(self: Pin<&Self>, iova: u64, size: usize) -> Result {
-        let span = Span::from_size(iova, size).ok_or(EINVAL)?;
-        self.0.viommu.engine().sync_map(self.0.id, span)
     }
 }

@@ -68,33 +68,32 @@ impl Attachment {
         }
     }
 
+    /// The domain, if it keeps account of its endpoints.
+    fn paging(&self) -> Option<&PagingDomain> {
+        match self {
+            Attachment::Paging(domain) => Some(domain),
+            _ => None,
+        }
+    }
+
     /// Accounts for an endpoint that was attached.
     fn enter(&self) -> Result {
-        match self {
-            Attachment::Paging(domain) => domain.enter(),
-            _ => Ok(()),
-        }
+        self.paging().map_or(Ok(()), PagingDomain::enter)
     }
 
     /// Prepares for an endpoint being detached: [`Self::leave`] or [`Self::stay`] follows.
     fn prepare_leave(&self) {
-        if let Attachment::Paging(domain) = self {
-            domain.prepare_leave();
-        }
+        self.paging().map_or((), PagingDomain::prepare_leave)
     }
 
     /// Accounts for an endpoint that could not be detached.
     fn stay(&self) {
-        if let Attachment::Paging(domain) = self {
-            domain.stay();
-        }
+        self.paging().map_or((), PagingDomain::stay)
     }
 
     /// Accounts for an endpoint that was detached.
     fn leave(&self) {
-        if let Attachment::Paging(domain) = self {
-            domain.leave();
-        }
+        self.paging().map_or((), PagingDomain::leave)
     }
 }
 

@@ -13,6 +13,7 @@
 //!   │        └─ failures        those that somebody has to know of
 //!   ├─ endpoint     devices behind the IOMMU, and what each is attached to
 //!   │  └─ regions       what an endpoint reserves
+//!   ├─ domain_handle  what the core asks of a domain
 //!   ├─ domain       paging and identity-mapped domains
 //!   │  ├─ mappings      the tree of mappings
 //!   │  ├─ pending       what was unmapped for a later flush
@@ -25,15 +26,16 @@
 //! ```
 //!
 //! Locks are taken in this order: group (the core's), [`device::Viommu`]'s attach lock, an
-//! endpoint's attachment, a domain's state, the engine's state. The last two are spinlocks with
-//! interrupts disabled, and nothing waits for the device under them. No other lock is taken under
-//! the domain numbers', the table's and the event queue's.
+//! endpoint's attachment, the engine's for who collects an answer, a domain's state, the engine's
+//! state. The last two are spinlocks with interrupts disabled, and nothing waits for the device
+//! under them. No other lock is taken under the domain numbers', the table's and the event queue's.
 
 pub(crate) mod bypass;
 pub(crate) mod config;
 pub(crate) mod debugfs;
 pub(crate) mod device;
 mod domain;
+mod domain_handle;
 mod endpoint;
 pub(crate) mod events;
 mod failures;
