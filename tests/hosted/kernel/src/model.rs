@@ -242,6 +242,13 @@ pub(crate) fn interrupt_point() {
     }
 }
 
+/// A point where this CPU may turn to another task.
+pub(crate) fn may_sleep() {
+    let atomic = with(|world| world.cpu().atomic > 0 || world.cpu().in_interrupt);
+    assert!(!atomic, "sleeps in atomic context");
+    step();
+}
+
 /// Keeps interrupts off.
 pub(crate) fn enter_atomic() {
     interrupt_point();

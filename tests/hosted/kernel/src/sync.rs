@@ -12,7 +12,10 @@ use crate::model::{
     View, //
 };
 
-pub use crate::new_spinlock_irq;
+pub use crate::{
+    new_mutex,
+    new_spinlock_irq, //
+};
 
 /// A spinlock that keeps interrupts off.
 pub struct SpinLockIrq<T>(shuttle::sync::Mutex<Locked<T>>);
@@ -78,6 +81,30 @@ impl<T> Drop for SpinLockIrqGuard<'_, T> {
 macro_rules! new_spinlock_irq {
     ($value:expr $(, $name:literal)? $(,)?) => {
         $crate::sync::SpinLockIrq::new($value)
+    };
+}
+
+/// A lock whose owner may sleep, and is interrupted.
+pub struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    /// A lock.
+    pub fn new(value: T) -> Self {
+        Mutex(shuttle::sync::Mutex::new(value))
+    }
+
+    /// Takes the lock. What an owner knew is not passed on to the next.
+    pub fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
+        model::may_sleep();
+        self.0.lock().expect("no task panics")
+    }
+}
+
+/// `new_mutex!`
+#[macro_export]
+macro_rules! new_mutex {
+    ($value:expr $(, $name:literal)? $(,)?) => {
+        $crate::sync::Mutex::new($value)
     };
 }
 

@@ -80,8 +80,23 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "any-answer",
         "queue",
-        "position(|slot| slot.seq == seq)?",
-        "position(|slot| slot.seq == seq || true)?",
+        "(kept.collected && kept.seq == seq)",
+        "kept.collected",
+    ),
+    // Callers do not wait for each other, although there is one place for their answers.
+    mutant(
+        "no-turns",
+        "request",
+        "        let _alone = self.collecting.lock();\n",
+        "",
+    ),
+    // An answer stays in its slot until its caller comes for it, so that there is one slot less.
+    mutant(
+        "slot-kept",
+        "queue",
+        "core::mem::swap(&mut slot, &mut slots.kept);",
+        "slots.kept = slot;
+                continue;",
     ),
     // Somebody else breaking the queue is not noticed.
     mutant(
@@ -101,15 +116,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "numbers-restart",
         "queue",
-        "        slots.continue_from(self.next());\n",
+        "        slots.window.skip_to(self.next());\n",
         "",
-    ),
-    // A slot from before a reset is taken into the pool from after it.
-    mutant(
-        "late-slot",
-        "queue",
-        "if slot.seq < self.slots.first {",
-        "if false {",
     ),
     // A refused MAP is forgotten.
     mutant(

@@ -38,6 +38,7 @@ pub const ALL: &[Scenario] = &[
     scenario("refused_unmaps", refused_unmaps),
     scenario("calls", calls),
     scenario("interrupts", interrupts),
+    scenario("smallest_ring", smallest_ring),
     scenario("broken", broken),
     scenario("reset", reset),
     scenario("reset_while_collecting", reset_while_collecting),
@@ -166,6 +167,22 @@ fn check_probe(rig: &Rig, endpoint: u32) -> Result {
     Ok(())
 }
 
+/// What a caller learns of the answer to an ATTACH.
+fn attach_result(endpoint: u32) -> Result {
+    let results = [
+        Ok(()),
+        Err(EIO),
+        Err(ENOSYS),
+        Err(EIO),
+        Err(EINVAL),
+        Err(ERANGE),
+        Err(ENOENT),
+        Err(EFAULT),
+        Err(ENOMEM),
+    ];
+    results[usize::from(attach_status(endpoint))]
+}
+
 /// Callers that wait for the answer to one request, among others.
 fn calls() {
     let rig = Rig::new(Behaviour::healthy());
@@ -177,18 +194,7 @@ fn calls() {
                 match random(3) {
                     0 => check_probe(&rig, endpoint).expect("a healthy device"),
                     1 => {
-                        let expected = [
-                            Ok(()),
-                            Err(EIO),
-                            Err(ENOSYS),
-                            Err(EIO),
-                            Err(EINVAL),
-                            Err(ERANGE),
-                            Err(ENOENT),
-                            Err(EFAULT),
-                            Err(ENOMEM),
-                        ];
-                        let expected = expected[usize::from(attach_status(endpoint))];
+                        let expected = attach_result(endpoint);
                         assert_eq!(rig.engine.call(attach(endpoint)), expected);
                         // The caller has learned of it, so it is nobody else's business.
                         rig.iommu().refused -= u64::from(expected.is_err());
@@ -217,6 +223,35 @@ fn interrupts() {
             }
             for _ in 0..2 {
                 rig.turn(domain).expect("a healthy device");
+            }
+        })
+    });
+    join(cpus.collect());
+    rig.end(room);
+}
+
+/// There is room for one request, and who waits for its answer is interrupted by somebody else who
+/// has one.
+fn smallest_ring() {
+    let mut behaviour = Behaviour::healthy();
+    behaviour.ring_size = 2;
+    let rig = Rig::new(behaviour);
+    let room = rig.room();
+    assert_eq!(room, 1, "requests");
+    let cpus = (1..4).map(|cpu| {
+        rig.cpu(move |rig| {
+            for interrupt in 0..3 {
+                let rig = rig.clone();
+                model::on_interrupt(random(8 << random(5)), move || {
+                    rig.turn(10 * cpu + interrupt).expect("a healthy device");
+                });
+            }
+            for endpoint in [9 * cpu, 18 * cpu] {
+                if once_in(2) {
+                    check_probe(&rig, endpoint).expect("a healthy device");
+                } else {
+                    rig.engine.call(attach(endpoint)).expect("a healthy device");
+                }
             }
         })
     });
@@ -271,7 +306,17 @@ fn reset() {
                     let resets = rig.resets.load(SeqCst);
                     let result = match random(3) {
                         0 => check_probe(&rig, domain),
-                        1 => rig.engine.call(attach(9 * turn)),
+                        1 => {
+                            // Accepted or refused
+                            let endpoint = 9 * turn + [0, 4][random(2)];
+                            let result = rig.engine.call(attach(endpoint));
+                            if result == attach_result(endpoint) {
+                                Ok(())
+                            } else {
+                                assert!(result.is_err(), "of {endpoint}: another's answer");
+                                result
+                            }
+                        }
                         _ => {
                             let page = rig.page();
                             rig.map(domain, page)
@@ -311,7 +356,7 @@ fn reset_while_collecting() {
         let _ = rig.engine.call(attach(0));
     });
     rig.reset_soon();
-    // With this one staged, there is a place for the slot of the answer.
+    // Among the new slots, there is a place for one from before.
     rig.map(1, rig.page()).expect("a healthy device");
     caller.join();
     for _ in 0..room {
