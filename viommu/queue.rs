@@ -67,14 +67,13 @@ pub(super) struct Stats {
 
 /// The slots of one virtqueue. Allocates nothing after [`Slots::new`].
 pub(super) struct Slots {
-    /// Slots that carry nothing.
+    /// Slots that carry nothing: as many as there is room for in the ring.
     idle: KVec<KBox<Slot>>,
-    /// Answered requests whose caller is still to come for them.
-    answered: KVec<KBox<Slot>>,
+    /// One slot more. It keeps the last answer that a caller collects, and changes places with the
+    /// slot of the next, so that an answer that nobody comes for is in nobody's way.
+    kept: KBox<Slot>,
     /// Which requests are answered.
     window: Window<WINDOW_WORDS>,
-    /// Requests with a smaller sequence number travelled in the slots before these.
-    first: u64,
 }
 
 impl Slots {
@@ -96,17 +95,9 @@ impl Slots {
         }
         Ok(Slots {
             idle,
-            answered: KVec::with_capacity(count, GFP_KERNEL)?,
+            kept: Slot::new()?,
             window: Window::new(WINDOW_WORDS * 64),
-            first: 0,
         })
-    }
-
-    /// Takes over from other slots, of which `first` is the next sequence number: numbers go on
-    /// from there, and count as answered below.
-    fn continue_from(&mut self, first: u64) {
-        self.window.skip_to(first);
-        self.first = first;
     }
 }
 
@@ -153,7 +144,7 @@ impl RequestQueue {
         mut slots: Slots,
     ) -> (Virtqueue<Slot>, Slots) {
         // Numbers go on, and nobody waits for the old ones in vain.
-        slots.continue_from(self.next());
+        slots.window.skip_to(self.next());
         self.refusals.failures.clear();
         self.unkicked = false;
         self.health = Health::Running;
@@ -178,11 +169,6 @@ impl RequestQueue {
     /// The oldest request that is not answered.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.slots.window.oldest()
-    }
-
-    /// Whether there is a slot for another request.
-    pub(super) fn has_room(&self) -> bool {
-        !self.slots.idle.is_empty() && !self.slots.window.is_full()
     }
 
     /// Fails if the queue cannot be used any more.
@@ -238,17 +224,6 @@ impl RequestQueue {
     pub(super) fn put_slot(&mut self, slot: KBox<Slot>) {
         // There is room for all slots.
         let _ = self.slots.idle.push_within_capacity(slot);
-    }
-
-    /// Takes the slot of an answer back that was collected, unless the slots are other ones by now:
-    /// then it is given back to be dropped, best without the lock. One slot too many, and the lists
-    /// and the ring would be too short.
-    pub(super) fn put_collected(&mut self, slot: KBox<Slot>) -> Option<KBox<Slot>> {
-        if slot.seq < self.slots.first {
-            return Some(slot);
-        }
-        self.put_slot(slot);
-        None
     }
 
     /// Adds a slot from [`Self::take_slot`] to the ring. Returns its number.
@@ -345,16 +320,16 @@ impl RequestQueue {
             slot.set_written(written);
             // The virtqueue hands each slot back once, so its number is outstanding.
             let _ = slots.window.complete(slot.seq);
-            // There is room for all slots in either list.
             if slot.collected {
-                let _ = slots.answered.push_within_capacity(slot);
+                core::mem::swap(&mut slot, &mut slots.kept);
             } else {
                 let status = slot.status();
                 if !status.is_ok() {
                     too_many |= self.refusals.note(slot.request(), status).is_err();
                 }
-                let _ = slots.idle.push_within_capacity(slot);
             }
+            // There is room for all slots.
+            let _ = slots.idle.push_within_capacity(slot);
             if slots.window.is_idle() {
                 break;
             }
@@ -377,11 +352,10 @@ impl RequestQueue {
         }
     }
 
-    /// Takes the answered request with this number.
-    pub(super) fn take_answered(&mut self, seq: u64) -> Option<KBox<Slot>> {
-        let answered = &mut self.slots.answered;
-        let index = answered.iter().position(|slot| slot.seq == seq)?;
-        answered.remove(index).ok()
+    /// The slot of the request with this number, if its answer is the one that is kept.
+    pub(super) fn answered(&mut self, seq: u64) -> Option<&mut Slot> {
+        let kept = &mut self.slots.kept;
+        (kept.collected && kept.seq == seq).then_some(&mut **kept)
     }
 
     /// Declares the device broken. No more requests are added, and nothing more comes out.

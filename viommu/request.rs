@@ -5,7 +5,7 @@
 //! A request goes through these states:
 //!
 //! ```text
-//!   idle --stage()--> in the ring --reap--> idle, or collected by its caller
+//!   idle --stage()--> in the ring --reap--> idle, or kept until its caller has read it
 //! ```
 //!
 //! *Staging* takes a slot from a pool that was allocated once, writes the request into it, and adds
@@ -25,6 +25,7 @@ use core::ops::Range;
 
 use kernel::{
     device,
+    new_mutex,
     prelude::*,
     processor::cpu_relax,
     sync::{
@@ -35,6 +36,7 @@ use kernel::{
             Release, //
         },
         new_spinlock_irq,
+        Mutex,
         SpinLockIrq,
         SpinLockIrqGuard, //
     },
@@ -67,7 +69,6 @@ use crate::uapi::{
     Probe,
     Request,
     Span,
-    Status,
     PROBE_READABLE, //
 };
 
@@ -87,6 +88,9 @@ const LOOKS_BEFORE_OWN_NOTIFY: u32 = 8;
 #[pin_data]
 pub(super) struct Engine {
     dev: ARef<device::Device>,
+    /// For one caller after the other that collects an answer: there is one place to keep it.
+    #[pin]
+    collecting: Mutex<()>,
     #[pin]
     state: SpinLockIrq<RequestQueue>,
     /// All requests with a smaller sequence number are answered. Written under the lock.
@@ -94,34 +98,6 @@ pub(super) struct Engine {
 }
 
 type State<'a> = SpinLockIrqGuard<'a, RequestQueue>;
-
-/// An answered request. Its slot goes back with it.
-struct Answer<'a> {
-    engine: &'a Engine,
-    slot: Option<KBox<Slot>>,
-}
-
-impl Answer<'_> {
-    fn status(&self) -> Status {
-        self.slot
-            .as_ref()
-            .map_or(Status::Missing, |slot| slot.status())
-    }
-
-    fn take_probe(&mut self) -> Option<(KVec<u8>, usize)> {
-        self.slot.as_mut()?.take_probe()
-    }
-}
-
-impl Drop for Answer<'_> {
-    fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            let stale = self.engine.state.lock().put_collected(slot);
-            // Not with the lock held.
-            drop(stale);
-        }
-    }
-}
 
 impl Engine {
     /// Creates the engine over the request virtqueue. May sleep.
@@ -133,6 +109,7 @@ impl Engine {
 
         Ok(pin_init!(Engine {
             dev,
+            collecting <- new_mutex!(()),
             state <- new_spinlock_irq!(state),
             answered_before: Atomic::new(0),
         }))
@@ -150,26 +127,19 @@ impl Engine {
     ///
     /// Atomic context is fine, but no lock that another user of the engine needs may be held.
     pub(super) fn make_room(&self) -> Result {
-        let mut patience = Patience::new();
-        loop {
-            let mut state = self.state.lock();
-            if self.reap(&mut state) {
-                return Ok(());
-            }
-            state.check_broken();
-            state.check_running()?;
-            if let Some(seq) = state.oldest() {
-                return self.wait(state, seq + 1).map(|_| ());
-            }
-            let has_room = state.has_room();
-            drop(state);
-            cpu_relax();
-            if has_room {
-                return Ok(());
-            }
-            // All slots hold answers that their callers are about to collect.
-            if patience.is_over() {
-                self.give_up(u64::MAX);
+        let mut state = self.state.lock();
+        if self.reap(&mut state) {
+            return Ok(());
+        }
+        state.check_broken();
+        state.check_running()?;
+        match state.oldest() {
+            Some(seq) => self.wait(state, seq + 1).map(|_| ()),
+            None => {
+                // There is room, unless memory is short: then this is a pause before another try.
+                drop(state);
+                cpu_relax();
+                Ok(())
             }
         }
     }
@@ -259,9 +229,10 @@ impl Engine {
         self.state.lock().refusals.failures.forget_domain(domain);
     }
 
-    /// Sends a request and waits for its answer. The caller holds no lock.
+    /// Sends a request and waits for its answer. May sleep.
     pub(super) fn call(&self, request: Request) -> Result {
-        self.collect(Command::Plain(request))?.status().to_result()
+        self.collect(Command::Plain(request), |answered| answered.status())?
+            .to_result()
     }
 
     /// Asks for the properties of an endpoint. Returns the memory that the device wrote to, and the
@@ -271,14 +242,16 @@ impl Engine {
             .and_then(|writable| writable.checked_add(PROBE_READABLE))
             .ok_or(EINVAL)?;
         let buf = KVec::from_elem(0, len, GFP_KERNEL)?;
-        let mut answer = self.collect(Command::Probe { endpoint, buf })?;
-        let (buf, written) = answer.take_probe().ok_or(EIO)?;
+        let (buf, written) = self
+            .collect(Command::Probe { endpoint, buf }, Slot::take_probe)?
+            .ok_or(EIO)?;
         let end = (PROBE_READABLE + written).min(buf.len());
         Ok((buf, PROBE_READABLE..end))
     }
 
-    /// Sends a command and waits for its answer.
-    fn collect(&self, mut command: Command) -> Result<Answer<'_>> {
+    /// Sends a command, waits for its answer, and reads that. May sleep.
+    fn collect<T>(&self, mut command: Command, read: impl FnOnce(&mut Slot) -> T) -> Result<T> {
+        let _alone = self.collecting.lock();
         let (state, seq) = loop {
             let mut state = self.state.lock();
             let error = match state.take_slot() {
@@ -304,14 +277,10 @@ impl Engine {
 
         let waited = self.wait(state, seq + 1).map(drop);
         // A request that was not answered stays with the virtqueue; the engine is out of use then.
-        let answered = self.state.lock().take_answered(seq);
-        let Some(slot) = answered else {
-            return Err(waited.err().unwrap_or(EIO));
-        };
-        Ok(Answer {
-            engine: self,
-            slot: Some(slot),
-        })
+        match self.state.lock().answered(seq) {
+            Some(slot) => Ok(read(slot)),
+            None => Err(waited.err().unwrap_or(EIO)),
+        }
     }
 
     /// Waits until all requests before `target` are answered, and notifies the device of them
