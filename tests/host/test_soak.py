@@ -8,9 +8,9 @@ from harness import fake, log
 from harness.assertions import assert_no_leaks
 from harness.machine import DEBUG, MODULE, PREEMPT_RT
 
-# The cases about concurrency, those about a device that goes, and random sequences
+# The cases about concurrency and about a full ring, those about a device that goes, and random sequences
 GLOB = "viommu_fake_[grs]?[nr]*"
-SUITES = {"viommu_fake_gone", "viommu_fake_random", "viommu_fake_stress"}
+SUITES = {"viommu_fake_gone", "viommu_fake_random", "viommu_fake_ring", "viommu_fake_stress"}
 # Of one round. The guest stays the same; the sequences differ from round to round.
 PARAMETERS = {"unsafe": 1, "sequences": 20, "stress_seconds": 10}
 ROUND_SECONDS = 600
