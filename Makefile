@@ -39,7 +39,7 @@ help:
 #: make test          the test suite; its last line counts what passed, failed and was skipped
 #:   ARCH=arm64         only with guests of that architecture, otherwise with x86_64 and arm64 guests
 #:   T=name             only the tests whose name holds this
-#: make test-all      the long tests too, all tests on the debug kernel, some with PREEMPT_RT
+#: make test-all      the long tests too, all tests on the debug kernel, some with KCSAN and PREEMPT_RT
 #: make soak          everything at once over a fake device, on the debug kernel, for an hour
 #:   MINUTES=5          or that long
 #: make robustness    what both drivers do with each case of the fake device; refreshes Documentation/robustness.rst
@@ -79,7 +79,7 @@ TESTED := $(ARCH) $(if $(NAMED),,$(filter-out $(ARCH),arm64))
 TEST_KERNELS.x86_64 := base module passthrough plain
 # Pages of 64 KiB, when arm64 is asked for by its name
 TEST_KERNELS.arm64 := base $(if $(NAMED),64k)
-test-all: TEST_KERNELS.x86_64 += debug preempt_rt doctests
+test-all: TEST_KERNELS.x86_64 += debug kcsan preempt_rt doctests
 test-all: TEST_KERNELS.arm64 := base 64k
 # The fake device is in kernels for x86-64 only, and so is the comparison with the C driver.
 soak robustness parity: TESTED := x86_64

@@ -6,7 +6,7 @@ import time
 import pytest
 from harness import fake, log
 from harness.assertions import assert_no_leaks
-from harness.machine import DEBUG, MODULE, PREEMPT_RT
+from harness.machine import DEBUG, KCSAN, MODULE, PREEMPT_RT
 
 # The cases about concurrency and about a full ring, those about a device that goes, and random sequences
 GLOB = "viommu_fake_[grs]?[nr]*"
@@ -44,7 +44,7 @@ def soak(directory, flavour, minutes):
     assert not splats, "\n\n".join(splats)
 
 
-@pytest.mark.parametrize("flavour", [MODULE, PREEMPT_RT], ids=lambda flavour: flavour.name)
+@pytest.mark.parametrize("flavour", [MODULE, KCSAN, PREEMPT_RT], ids=lambda flavour: flavour.name)
 def test_for_a_minute(tmp_path, flavour):
     soak(tmp_path, flavour, minutes=1)
 

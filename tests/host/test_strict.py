@@ -3,10 +3,10 @@
 
 import pytest
 from harness.assertions import assert_disks_hold_what_is_written, assert_restored_before_reset
-from harness.machine import ARM64, C_DRIVER, DEBUG, PREEMPT_RT, RELEASE, runs_on
+from harness.machine import ARM64, C_DRIVER, DEBUG, KCSAN, PREEMPT_RT, RELEASE, runs_on
 
 pytestmark = pytest.mark.parity
-flavour = runs_on(RELEASE, DEBUG, PREEMPT_RT, ARM64, C_DRIVER)
+flavour = runs_on(RELEASE, DEBUG, KCSAN, PREEMPT_RT, ARM64, C_DRIVER)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from harness.machine import (
     ARM64_ACPI,
     C_DRIVER,
     DEBUG,
+    KCSAN,
     PREEMPT_RT,
     RELEASE,
     endpoint_id,
@@ -17,7 +18,7 @@ from harness.machine import (
 )
 
 pytestmark = pytest.mark.parity
-flavour = runs_on(RELEASE, DEBUG, PREEMPT_RT, ARM64, ARM64_ACPI, C_DRIVER, ARM64_64K)
+flavour = runs_on(RELEASE, DEBUG, KCSAN, PREEMPT_RT, ARM64, ARM64_ACPI, C_DRIVER, ARM64_64K)
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,8 @@ RELEASE = Flavour("release")
 PASSTHROUGH = Flavour("passthrough", variant="passthrough")
 MODULE = Flavour("module", variant="module")
 DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048, long=True)
+# Detects data races
+KCSAN = Flavour("kcsan", variant="kcsan", patience=5, long=True)
 # Spinlocks sleep, interrupts are threads
 PREEMPT_RT = Flavour("preempt-rt", variant="preempt_rt", patience=5, long=True)
 # The driver is a module in this kernel.
