@@ -27,6 +27,7 @@ _STAMP = re.compile(r"^\[ *(\d+\.\d+)\] ?")
 _SUBTEST = re.compile(r"^( *)# Subtest: (\S+)$")
 _RESULT = re.compile(r"^( *)(not ok|ok) \d+ (.*?)(?: # (SKIP)\b *(.*))?$")
 _FAILED = re.compile(r"^ *# \w+: (?:EXPECTATION|ASSERTION) FAILED at ")
+_OF_A_DEVICE = re.compile(r"^\S+ (?:virtio\d|fake-)\S*: ")
 
 
 class Case(NamedTuple):
@@ -88,8 +89,9 @@ class _Reader:
             self._why.append("")
             self._explaining = True
             return
-        elif self._explaining and same_message:
+        elif self._explaining and same_message and not _OF_A_DEVICE.match(text):
             # What a failed expectation says is one message of several lines. The last may be in the test's own words.
+            # A device's message may follow in the same tick of the clock.
             own_words = not text.startswith(" ")
             self._why[-1] = text.strip() if own_words else f"{self._why[-1]} {text.strip()}".strip()
             return
