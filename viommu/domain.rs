@@ -182,7 +182,7 @@ impl PagingDomain {
             state.presence = Presence::Absent;
             state.pending.clear();
             drop(state);
-            self.viommu.engine().domain_has_left(self.id);
+            self.viommu.engine().forget_domain(self.id);
         }
     }
 

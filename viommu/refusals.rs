@@ -54,8 +54,8 @@ impl Refusals {
         })
     }
 
-    /// The last endpoint of a domain is about to be detached. [`Self::has_left`] or [`Self::stays`]
-    /// follows.
+    /// The last endpoint of a domain is about to be detached. [`Self::forget_domain`] or
+    /// [`Self::stays`] follows.
     pub(super) fn is_leaving(&mut self, domain: u32) {
         self.leaving = Some(Leaving {
             domain,
@@ -63,10 +63,9 @@ impl Refusals {
         });
     }
 
-    /// A domain has no endpoint left, hence no mapping in the device. All of its requests are
-    /// answered.
-    pub(super) fn has_left(&mut self, domain: u32) {
-        self.leaving = None;
+    /// A domain has no mapping in the device. All of its requests are answered.
+    pub(super) fn forget_domain(&mut self, domain: u32) {
+        self.leaving.take_if(|leaving| leaving.domain == domain);
         self.failures.forget_domain(domain);
     }
 

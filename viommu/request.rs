@@ -203,17 +203,9 @@ impl Engine {
     }
 
     /// The device is about to be told to detach the last endpoint of a domain.
+    /// [`Self::forget_domain`] or [`Self::domain_stays`] follows.
     pub(super) fn domain_is_leaving(&self, domain: u32) {
         self.state.lock().refusals.is_leaving(domain);
-    }
-
-    /// A domain has no endpoint left, and sends nothing any more.
-    ///
-    /// Atomic context is fine, but no lock that another user of the engine needs may be held.
-    pub(super) fn domain_has_left(&self, domain: u32) {
-        // If this fails, there are no answers any more.
-        let _ = self.sync();
-        self.state.lock().refusals.has_left(domain);
     }
 
     /// The endpoint could not be detached.
@@ -224,9 +216,13 @@ impl Engine {
         }
     }
 
-    /// Forgets the refusals of a domain that has no endpoint left, hence no mapping in the device.
+    /// Forgets what was refused of a domain that has no mapping in the device.
+    ///
+    /// Atomic context is fine, but no lock that another user of the engine needs may be held.
     pub(super) fn forget_domain(&self, domain: u32) {
-        self.state.lock().refusals.failures.forget_domain(domain);
+        // What is not answered yet may be refused. If this fails, there are no answers any more.
+        let _ = self.sync();
+        self.state.lock().refusals.forget_domain(domain);
     }
 
     /// Sends a request and waits for its answer. May sleep.
