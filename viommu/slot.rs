@@ -142,18 +142,20 @@ impl Slot {
 impl virtio::Buffer for Slot {
     #[inline]
     fn segments(&mut self) -> (&[u8], &mut [u8]) {
-        match &mut self.command {
-            Command::Plain(_) => (&self.readable[..self.readable_len], &mut self.tail),
-            Command::Probe { buf, .. } => {
-                let split = PROBE_READABLE.min(buf.len());
-                let (readable, writable) = buf.split_at_mut(split);
-                (readable, writable)
-            }
-        }
+        let (readable, writable, _) = self.segments_and_cache();
+        (readable, writable)
     }
 
     #[inline]
-    fn segment_cache(&mut self) -> Option<&mut Segments> {
-        Some(&mut self.segments)
+    fn segments_and_cache(&mut self) -> (&[u8], &mut [u8], Option<&mut Segments>) {
+        let (readable, writable) = match &mut self.command {
+            Command::Plain(_) => (&self.readable[..self.readable_len], &mut self.tail[..]),
+            Command::Probe { buf, .. } => {
+                let split = PROBE_READABLE.min(buf.len());
+                let (readable, writable) = buf.split_at_mut(split);
+                (&*readable, writable)
+            }
+        };
+        (readable, writable, Some(&mut self.segments))
     }
 }

@@ -93,10 +93,11 @@ impl<'a, B: Buffer> Access<'a, B> {
     /// this succeeds.
     #[inline]
     fn add_raw(&mut self, object: *mut B) -> Result {
-        // SAFETY: `add` owns what `object` points to. The reference and the slices end when this
-        // function returns an error, or when the buffer leaves the queue; nothing else refers to
-        // the object until then. `B: 'static`, so that the lifetime can be that long.
-        let (readable, writable) = unsafe { (*object).segments() };
+        // SAFETY: `add` owns what `object` points to. The reference and what comes of it end when
+        // this function returns an error, or when the buffer leaves the queue; nothing else refers
+        // to the object until then, and no other function of `B` is called. `B: 'static`, so that
+        // the lifetime can be that long.
+        let (readable, writable, cache) = unsafe { (*object).segments_and_cache() };
         // Their places and lengths are all that is used of them.
         let (readable, writable) = (ptr::from_ref(readable), ptr::from_ref::<[u8]>(writable));
 
@@ -115,15 +116,8 @@ impl<'a, B: Buffer> Access<'a, B> {
             return Err(ENOSPC);
         }
 
-        let mut fresh;
-        // SAFETY: `add` owns what `object` points to. No reference to it or into it is left.
-        let segments = match unsafe { (*object).segment_cache() } {
-            Some(cache) => cache,
-            None => {
-                fresh = Segments::new();
-                &mut fresh
-            }
-        };
+        let mut fresh = Segments::new();
+        let segments = cache.unwrap_or(&mut fresh);
         let mut lists = segments.describe(object, readable, writable)?;
 
         // `lists` holds as many scatterlists as are announced, readable ones first. Each has

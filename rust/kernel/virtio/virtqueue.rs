@@ -28,8 +28,8 @@ pub trait Buffer: Send + 'static {
     /// Returns the part of the buffer that the device reads and the part that it writes. One of
     /// them may be empty.
     ///
-    /// It is called when the buffer is added, and again when it comes back, to limit the length
-    /// that the device claims to have written: return the same parts then.
+    /// It is also called when the buffer comes back, to limit the length that the device claims to
+    /// have written: return the same parts then.
     ///
     /// Both have to lie in memory from the kernel's linear mapping: in the buffer object itself,
     /// or in memory from `KBox` or `KVec`. Memory from `vmalloc()` will not do.
@@ -39,9 +39,15 @@ pub trait Buffer: Send + 'static {
     /// has it. The buffer object itself is not used meanwhile.
     fn segments(&mut self) -> (&[u8], &mut [u8]);
 
-    /// Returns what remembers where the parts lie, if there is such a thing in the buffer.
-    fn segment_cache(&mut self) -> Option<&mut Segments> {
-        None
+    /// Returns the same parts, and what remembers where they lie, if there is such a thing in the
+    /// buffer.
+    ///
+    /// This is called when the buffer is added. All are borrowed at once, so that nothing happens
+    /// to the parts between this call and the device.
+    #[inline]
+    fn segments_and_cache(&mut self) -> (&[u8], &mut [u8], Option<&mut Segments>) {
+        let (readable, writable) = self.segments();
+        (readable, writable, None)
     }
 }
 
@@ -192,12 +198,12 @@ impl<B: Buffer> Virtqueue<B> {
     /// # Soundness
     ///
     /// Why any safe implementation of [`Buffer`] will do: `add` owns `buf`, and `B` is `'static`.
-    /// Nothing but the call of [`Buffer::segments`] touches the object from here until `pop`, or
-    /// the end of the queue, makes a [`KBox`] of it again; both do so after the device has
-    /// returned it or was reset. That is as if the box was leaked into an `&'a mut B`, where `'a`
-    /// is the time that the buffer is in flight, and `segments` was called with that reference.
-    /// Since `segments` has to work for every lifetime, it then returns slices that are valid, and
-    /// in the case of the second one exclusive, for all of `'a`. So it does not matter where they
+    /// Nothing but one call of [`Buffer::segments_and_cache`] touches the object from here until
+    /// `pop`, or the end of the queue, makes a [`KBox`] of it again; both do so after the device
+    /// has returned it or was reset. That is as if the box was leaked into an `&'a mut B`, where
+    /// `'a` is the time that the buffer is in flight, and the method was called with that
+    /// reference. Since it has to work for every lifetime, it then returns slices that are valid,
+    /// and in the case of the second one exclusive, for all of `'a`. So it does not matter where they
     /// lie, as long as the address arithmetic of DMA holds, which is checked. As they are made of
     /// `u8`, whatever the device writes is a valid value.
     #[inline]

@@ -33,9 +33,10 @@ pub trait Buffer: Send + 'static {
     /// What the device reads, and what it writes.
     fn segments(&mut self) -> (&[u8], &mut [u8]);
 
-    /// What remembers where they lie.
-    fn segment_cache(&mut self) -> Option<&mut Segments> {
-        None
+    /// The same, and what remembers where they lie.
+    fn segments_and_cache(&mut self) -> (&[u8], &mut [u8], Option<&mut Segments>) {
+        let (readable, writable) = self.segments();
+        (readable, writable, None)
     }
 }
 
