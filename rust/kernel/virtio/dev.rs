@@ -102,15 +102,14 @@ impl Device<device::Bound> {
         Some(features.cast::<u64>().wrapping_add((bit / 64) as usize))
     }
 
-    /// Whether the device's status has DRIVER_OK. May sleep.
-    pub(super) fn is_driver_ok(&self) -> bool {
+    /// The device's status, `VIRTIO_CONFIG_S_*`. May sleep.
+    pub(super) fn status(&self) -> u32 {
         let Some(get_status) = self.config_ops().get_status else {
-            return false;
+            return 0;
         };
         // SAFETY: It is the operation of this device, which is bound, so that its transport is
         // there.
-        let status = unsafe { get_status(self.as_raw()) };
-        u32::from(status) & bindings::VIRTIO_CONFIG_S_DRIVER_OK != 0
+        u32::from(unsafe { get_status(self.as_raw()) })
     }
 }
 
@@ -122,8 +121,9 @@ impl Device<device::Core<'_>> {
     /// given are dropped, and every handle fails with `ENODEV`.
     ///
     /// Errors: `EINVAL` if `queues` is empty, `EBUSY` if there are queues, or if the device was
-    /// already told that the driver is ready, `ENOMEM`, and what the transport returns: `ENOENT`
-    /// if the device has no such queue.
+    /// already told that the driver is ready, `ENODEV` if the device was reset, so that nothing is
+    /// negotiated, `ENOMEM`, and what the transport returns: `ENOENT` if the device has no such
+    /// queue.
     pub fn find_vqs(&self, queues: &[QueueInfo]) -> Result<Virtqueues<'_>> {
         queues::find(self, queues)
     }

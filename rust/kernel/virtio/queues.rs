@@ -269,8 +269,14 @@ pub(super) fn find<'a>(dev: &'a Device<Core<'_>>, infos: &[QueueInfo]) -> Result
         return Err(EINVAL);
     }
     let count = u32::try_from(infos.len())?;
-    if !private.load(Relaxed).is_null() || dev.is_driver_ok() {
+    let status = dev.status();
+    if !private.load(Relaxed).is_null() || status & bindings::VIRTIO_CONFIG_S_DRIVER_OK != 0 {
         return Err(EBUSY);
+    }
+    // The core says this before it negotiates features, and not again after a reset. What the
+    // features say of addresses and of the ring's layout is not what a device that was reset does.
+    if status & bindings::VIRTIO_CONFIG_S_DRIVER == 0 {
+        return Err(ENODEV);
     }
     let find_vqs = dev.config_ops().find_vqs.ok_or(ENODEV)?;
 
@@ -430,7 +436,7 @@ impl Virtqueues<'_> {
         self.shared.ready.store(true, Release);
 
         // A device that claims to be ready already would get a WARN() out of the C function.
-        if !self.dev.is_driver_ok() {
+        if self.dev.status() & bindings::VIRTIO_CONFIG_S_DRIVER_OK == 0 {
             // SAFETY: By the type invariants of `Device`, `dev` is valid. It is bound to a driver
             // that is in its probe or restore callback, with features negotiated.
             unsafe { bindings::virtio_device_ready(self.dev.as_raw()) };
