@@ -26,12 +26,9 @@ use kernel::{
         Core, //
     },
     iommu::driver::Registration,
-    new_mutex,
     prelude::*,
-    sync::{
-        Arc,
-        Mutex, //
-    },
+    sync::Arc,
+    types::ScopeGuard,
     virtio::{
         self,
         QueueInfo, //
@@ -101,9 +98,7 @@ struct VirtioIommu {
     bypass: GlobalBypass,
     #[pin]
     _debugfs: DebugFs,
-    /// Taken when the device is unbound, while requests can still be sent.
-    #[pin]
-    registration: Mutex<Option<Registration<Viommu>>>,
+    registration: Registration<Viommu>,
 }
 
 impl VirtioIommu {
@@ -122,8 +117,12 @@ impl VirtioIommu {
         // Attaches every endpoint that is there, each to the domain that the core wants for it.
         let registration =
             Registration::new(dev.parent(), dev.as_ref(), dev.bus_name(), viommu.clone())?;
+        let registration = ScopeGuard::new_with_data(registration, |registration| {
+            registration.unregister(dev.as_ref());
+        });
         let debugfs = DebugFs::new(dev, viommu.clone())?;
         close_bypass(&bypass, dev)?;
+        let registration = registration.dismiss();
 
         viommu.announce();
         Ok(try_pin_init!(VirtioIommu {
@@ -131,7 +130,7 @@ impl VirtioIommu {
             events,
             bypass,
             _debugfs <- debugfs,
-            registration <- new_mutex!(Some(registration)),
+            registration,
         }))
     }
 
@@ -178,8 +177,7 @@ impl virtio::Driver for VirtioIommu {
 
     fn unbind<'bound>(dev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
         // Releases the endpoints, which sends requests.
-        let registration = this.registration.lock().take();
-        drop(registration);
+        this.registration.unregister(dev.as_ref());
         this.quiesce(dev);
     }
 

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! An endpoint keeps the C structures of its IOMMU alive, and an endpoint as well as a domain the
-//! driver's data. Both may outlive the [`Registration`]: a domain when somebody else still holds it
+//! driver's data. Both may outlive the registration: a domain when somebody else still holds it
 //! (iommufd does, for as long as a file descriptor is open), an endpoint when it is being unplugged
 //! just while the IOMMU goes away. A driver has to expect calls for either of them after its
 //! hardware is gone, and answers with an error.

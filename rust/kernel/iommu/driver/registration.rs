@@ -10,20 +10,23 @@ use super::{
 use crate::{
     bindings,
     device::{
-        property::FwNode,
         Bound,
+        Core,
         Device, //
     },
-    devres::Devres,
+    devres,
     error::to_result,
+    new_mutex,
     prelude::*,
     sync::{
         aref::ARef,
         rcu,
         Arc,
-        ArcBorrow, //
+        ArcBorrow,
+        Mutex, //
     },
     types::Opaque,
+    warn_on,
     ModuleMetadata, //
 };
 use core::any::TypeId;
@@ -37,13 +40,13 @@ use core::any::TypeId;
 struct IommuDevice {
     #[pin]
     raw: Opaque<bindings::iommu_device>,
-    /// What endpoints refer to. The reference keeps the address from being used for another node.
-    fwnode: ARef<FwNode>,
+    /// What endpoints refer to. Only compared.
+    fwnode: *mut bindings::fwnode_handle,
 }
 
 impl IommuDevice {
     fn new<'a>(
-        fwnode: ARef<FwNode>,
+        fwnode: *mut bindings::fwnode_handle,
         parent: &'a Device<Bound>,
         name: &'a CStr,
     ) -> impl PinInit<Self, Error> + 'a {
@@ -81,7 +84,8 @@ impl PinnedDrop for IommuDevice {
     }
 }
 
-// SAFETY: Neither the C structure nor the reference on the firmware node is tied to a thread.
+// SAFETY: The C structure is not tied to a thread, and of the firmware node only the address is
+// used.
 unsafe impl Send for IommuDevice {}
 
 // SAFETY: The C structure is only accessed by the core, which does its own locking, and of the
@@ -120,7 +124,7 @@ impl<T: Driver> Instance<T> {
 
     /// Returns the firmware node.
     fn fwnode(&self) -> *mut bindings::fwnode_handle {
-        self.iommu.fwnode.as_raw()
+        self.iommu.fwnode
     }
 
     /// Returns the driver's data.
@@ -129,31 +133,45 @@ impl<T: Driver> Instance<T> {
     }
 }
 
-/// An instance that the core knows.
+/// An instance that the core knows, until it is unregistered.
 ///
 /// # Invariants
 ///
-/// - The registry has an entry for the instance.
+/// If there is an instance:
+///
+/// - The registry has an entry for it.
 /// - `iommu_device_register()` was successful, with the vtable of `T`.
-struct Registered<T: Driver>(Arc<Instance<T>>);
+#[pin_data]
+struct Registered<T: Driver> {
+    #[pin]
+    instance: Mutex<Option<Arc<Instance<T>>>>,
+}
 
 impl<T: Driver> Registered<T> {
     /// # Safety
     ///
-    /// The result has to be dropped before `T::Module` can be unloaded.
-    unsafe fn new(hwdev: &Device<Bound>, instance: Arc<Instance<T>>) -> Result<Self> {
+    /// - [`Self::unregister`] has to be called before `T::Module` can be unloaded, and before
+    ///   `hwdev` is removed.
+    unsafe fn new(hwdev: &Device<Bound>, instance: Arc<Instance<T>>) -> Result<Arc<Self>> {
         // What keeps the code of `T` in memory are references on `T::Module`.
         if !is_in_module(VTable::<T>::OPS, T::Module::THIS_MODULE.as_ptr()) {
             return Err(EINVAL);
         }
 
+        // INVARIANT: There is no instance.
+        let this = Arc::pin_init(
+            pin_init!(Self {
+                instance <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )?;
         let key = TypeId::of::<Instance<T>>();
         let fwnode = instance.fwnode();
 
         // First, because the core probes endpoints in `iommu_device_register()`.
         //
         // SAFETY: The pointer is that of an `Instance<T>`, which is `Sync`. The `Arc` is kept until
-        // the entry has been removed, here or when `Self` is dropped.
+        // the entry has been removed, here or in `unregister`.
         unsafe { registry::insert(key, fwnode, Arc::as_ptr(&instance).cast()) }?;
 
         // - The `struct iommu_device` has been initialized, is not registered, and does not move.
@@ -164,7 +182,8 @@ impl<T: Driver> Registered<T> {
         //   before the module can be unloaded. The vtable is right for whatever the core calls it
         //   with, see there.
         // - `hwdev` is a valid device. The firmware node that the core takes from it is the one in
-        //   the instance, where there is a reference on it: that of a bound device does not change.
+        //   the instance: that of a bound device does not change. It is there for as long as
+        //   `hwdev` is, which the caller sees to, so that its address is not that of another.
         //
         // SAFETY: The three points above are what the function needs.
         let ret = to_result(unsafe {
@@ -179,29 +198,44 @@ impl<T: Driver> Registered<T> {
         }
 
         // INVARIANT: See above.
-        Ok(Self(instance))
+        *this.instance.lock() = Some(instance);
+        Ok(this)
     }
-}
 
-impl<T: Driver> Drop for Registered<T> {
-    fn drop(&mut self) {
+    /// Unregisters, or waits until who has begun it is done. May sleep.
+    fn unregister(&self) {
+        let mut place = self.instance.lock();
+        // INVARIANT: There is no instance any more.
+        let Some(instance) = place.take() else {
+            return;
+        };
+
         // The order is what keeps an endpoint from slipping in:
         //
         // 1. From here on, `probe_device` does not find the instance any more. All devices for
         //    which it had been successful are in their groups.
-        registry::remove(TypeId::of::<Instance<T>>(), self.0.fwnode());
+        registry::remove(TypeId::of::<Instance<T>>(), instance.fwnode());
 
         // 2. So this finds and releases them, except for one that is off its bus already, in the
         //    middle of `device_del()`. The notifier of `device_del()` releases that, with the help
         //    of its own reference on the instance. After that the core does not find the instance
         //    any more.
         //
-        // SAFETY: By the type invariants, the IOMMU is registered.
-        unsafe { bindings::iommu_device_unregister(self.0.as_raw()) };
+        // SAFETY: By the type invariants, the IOMMU was registered.
+        unsafe { bindings::iommu_device_unregister(instance.as_raw()) };
 
         // 3. The core's lookup by firmware node (`iommu_from_fwnode()`) uses what it has found
         //    under `iommu_probe_device_lock`, and without a reference. Wait for that.
         registry::synchronize();
+    }
+}
+
+/// Unregisters when it is dropped.
+struct AtUnbind<T: Driver>(Arc<Registered<T>>);
+
+impl<T: Driver> Drop for AtUnbind<T> {
+    fn drop(&mut self) {
+        self.0.unregister();
     }
 }
 
@@ -225,10 +259,23 @@ fn is_driven_by(dev: &Device<Bound>, module: *mut bindings::module) -> bool {
     unsafe { (*(*dev.as_raw()).driver).owner == module }
 }
 
+/// Returns whether `dev` is `hwdev`, or below it.
+fn is_at_or_below(dev: &Device, hwdev: &Device) -> bool {
+    let mut next = Some(dev);
+    while let Some(dev) = next {
+        if dev.as_raw() == hwdev.as_raw() {
+            return true;
+        }
+        next = dev.parent();
+    }
+    false
+}
+
 /// The registration of an IOMMU.
 ///
-/// Dropping it unregisters the IOMMU. If it is never dropped, the unbind of the parent that was
-/// given to [`Registration::new`] unregisters.
+/// It ends when [`Registration::unregister`] is called, and else when the parent that was given to
+/// [`Registration::new`] is unbound. Dropping it does not end it: that could happen anywhere, as in
+/// a callback of [`Driver`], which would be left with an endpoint that is gone.
 ///
 /// To unregister is to release all endpoints. They are left blocked, see
 /// [`Driver::attach_blocked`]. When it is done, an endpoint is left only if it was being unplugged
@@ -238,7 +285,8 @@ fn is_driven_by(dev: &Device<Bound>, module: *mut bindings::module) -> bool {
 /// mappings, is neither stopped nor told. It is advisable to keep users from unbinding an IOMMU
 /// that has endpoints.
 pub struct Registration<T: Driver> {
-    _registered: Devres<Registered<T>>,
+    registered: Arc<Registered<T>>,
+    parent: ARef<Device>,
 }
 
 impl<T: Driver> Registration<T> {
@@ -246,7 +294,7 @@ impl<T: Driver> Registration<T> {
     ///
     /// `hwdev` is the device whose firmware node ACPI or a devicetree refers to as the IOMMU of an
     /// endpoint. `parent` is the device that the caller drives; it becomes the parent of the device
-    /// `name` in `/sys/class/iommu/`. Both may be the same.
+    /// `name` in `/sys/class/iommu/`. `hwdev` may be the same device, or one above it.
     ///
     /// All endpoints that exist are probed and attached to their default domains before this
     /// returns, so `data` has to be ready for use. May sleep; must not be called in a callback of
@@ -256,24 +304,25 @@ impl<T: Driver> Registration<T> {
     ///
     /// `ENODEV` if `hwdev` has no firmware node, so that nothing can refer to it. `EBUSY` if a `T`
     /// is registered for the same firmware node already. `EINVAL` if [`Driver::Module`] is not the
-    /// module that `T`'s code is in, or not the one that `parent` has its driver from. Otherwise
-    /// `ENOMEM`, an error of sysfs (`EEXIST` for a `name` that is taken), or that of a group of
-    /// endpoints that could not be given a default domain. On error, all endpoints have been
-    /// released again.
+    /// module that `T`'s code is in, or not the one that `parent` has its driver from, or if
+    /// `parent` is not below `hwdev`. Otherwise `ENOMEM`, an error of sysfs (`EEXIST` for a `name`
+    /// that is taken), or that of a group of endpoints that could not be given a default domain. On
+    /// error, all endpoints have been released again.
     pub fn new(
         hwdev: &Device<Bound>,
         parent: &Device<Bound>,
         name: &CStr,
         data: Arc<T>,
     ) -> Result<Self> {
-        // The `Devres` ends with the binding of `parent`, at the latest, and no driver of a module
-        // is left bound when the module is unloaded.
-        if !is_driven_by(parent, T::Module::THIS_MODULE.as_ptr()) {
+        // The registration ends with the binding of `parent`, at the latest. No driver of a module
+        // is left bound when the module is unloaded, and none when a device above is removed.
+        if !is_driven_by(parent, T::Module::THIS_MODULE.as_ptr()) || !is_at_or_below(parent, hwdev)
+        {
             return Err(EINVAL);
         }
 
         // The core takes null for the IOMMU of all devices that firmware does not mention.
-        let fwnode: ARef<FwNode> = hwdev.fwnode().ok_or(ENODEV)?.into();
+        let fwnode = hwdev.fwnode().ok_or(ENODEV)?.as_raw();
 
         let instance = Arc::pin_init(
             try_pin_init!(Instance {
@@ -283,11 +332,26 @@ impl<T: Driver> Registration<T> {
             GFP_KERNEL,
         )?;
 
-        // SAFETY: The `Devres` drops it, as argued above, or this function does.
+        // SAFETY: It is unregistered when `parent` is unbound, as argued above, or by this
+        // function, if that cannot be arranged.
         let registered = unsafe { Registered::new(hwdev, instance) }?;
+        devres::register(parent, AtUnbind(registered.clone()), GFP_KERNEL)?;
 
         Ok(Self {
-            _registered: Devres::new(parent, registered)?,
+            registered,
+            parent: parent.into(),
         })
+    }
+
+    /// Unregisters the IOMMU, if that has not been done before. May sleep.
+    ///
+    /// `parent` is the device that was given to [`Registration::new`]. With another, this warns and
+    /// does nothing. A reference to it with this context is there in callbacks of its bus only:
+    /// not in those of [`Driver`] and [`Domain`](super::Domain), whose endpoints and domains this
+    /// takes away.
+    pub fn unregister(&self, parent: &Device<Core<'_>>) {
+        if !warn_on!(parent.as_raw() != self.parent.as_raw()) {
+            self.registered.unregister();
+        }
     }
 }
