@@ -180,3 +180,13 @@ pub(super) fn range_size(iova: c_ulong, pgsize: usize, pgcount: usize) -> Option
 
     Some(size)
 }
+
+/// Returns how many bytes from `iova` on, of the `done` that there are, are whole granules of a
+/// domain with these page sizes, and have an end that does not overflow.
+pub(super) fn whole_granules(iova: c_ulong, done: usize, page_sizes: c_ulong) -> usize {
+    // The lowest bit; 0 if there is none.
+    let granule = page_sizes & page_sizes.wrapping_neg();
+    let done = done.min(c_ulong::MAX - iova);
+
+    done.checked_rem(granule).map_or(0, |rest| done - rest)
+}

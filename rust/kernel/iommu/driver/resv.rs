@@ -8,6 +8,7 @@ use crate::{
     bindings,
     device,
     io::PhysAddr,
+    page::PAGE_SIZE,
     prelude::*, //
 };
 
@@ -60,7 +61,8 @@ impl<'a> ResvRegions<'a> {
     /// # Errors
     ///
     /// `EINVAL` if `first` is larger than `last`, `EOVERFLOW` if an address or the length cannot be
-    /// expressed in C (as for a region of 2^64 bytes), `ENOMEM`.
+    /// expressed in C (as for a region of 2^64 bytes), or if a region that the core is to map ends
+    /// less than two pages below 2^64, `ENOMEM`.
     pub fn push(&mut self, first: u64, last: u64, prot: Prot, kind: ResvType) -> Result {
         let length = last
             .checked_sub(first)
@@ -70,6 +72,12 @@ impl<'a> ResvRegions<'a> {
             .ok_or(EOVERFLOW)?;
         let start = PhysAddr::try_from(first).map_err(|_| EOVERFLOW)?;
         PhysAddr::try_from(last).map_err(|_| EOVERFLOW)?;
+        // The core's loop over the pages of such a region counts to the page behind it, and would
+        // not notice that it has come to the end of the numbers. Domains for the DMA API, the ones
+        // with such mappings, have no page that is larger than the kernel's.
+        if matches!(kind, ResvType::Direct | ResvType::DirectRelaxable) {
+            last.checked_add(2 * PAGE_SIZE as u64).ok_or(EOVERFLOW)?;
+        }
 
         // SAFETY: Always safe to call; it allocates a structure and fills it in.
         let region = unsafe {

@@ -3,7 +3,10 @@
 //! KUnit tests for what is computed here, at the limits of the types.
 
 use super::{
-    domain::range_size,
+    domain::{
+        range_size,
+        whole_granules, //
+    },
     DomainConfig,
     Gather,
     Geometry,
@@ -39,6 +42,21 @@ mod limits {
         // There is nothing.
         assert_eq!(range_size(0, 0x1000, 0), None);
         assert_eq!(range_size(0, 0, 1), None);
+    }
+
+    #[test]
+    fn whole_granules_limits() {
+        let sizes = 0x4020_1000;
+
+        assert_eq!(whole_granules(0, 0, sizes), 0);
+        assert_eq!(whole_granules(0, 0xfff, sizes), 0);
+        // Not a multiple of the size of the page that was asked for, which is not needed.
+        assert_eq!(whole_granules(0x20_0000, 0x20_1000, sizes), 0x20_1000);
+        assert_eq!(whole_granules(0x20_0000, 0x20_1fff, sizes), 0x20_1000);
+        // The end would overflow.
+        assert_eq!(whole_granules(MAX - 0x1fff, 0x2000, sizes), 0x1000);
+        assert_eq!(whole_granules(0x1000, MAX, sizes), MAX - 0x1fff);
+        assert_eq!(whole_granules(0, 0x1000, 0), 0);
     }
 
     #[test]

@@ -13,7 +13,10 @@ use crate::{
     error::from_result,
     io::PhysAddr,
     iommu::driver::{
-        domain::range_size,
+        domain::{
+            range_size,
+            whole_granules, //
+        },
         object::EndpointObject,
         Domain,
         Driver,
@@ -172,17 +175,17 @@ impl<T: Driver> VTable<T> {
 
     /// # Safety
     ///
-    /// The domain rule applies to `domain`. `gather` has to be null, or initialized and not in use
+    /// The domain rule applies to `raw`. `gather` has to be null, or initialized and not in use
     /// by anybody else.
     pub(super) unsafe extern "C" fn unmap_pages(
-        domain: *mut bindings::iommu_domain,
+        raw: *mut bindings::iommu_domain,
         iova: c_ulong,
         pgsize: usize,
         pgcount: usize,
         gather: *mut bindings::iommu_iotlb_gather,
     ) -> usize {
         // SAFETY: By the domain rule.
-        let domain = unsafe { <Paging<T>>::from_raw(domain) };
+        let domain = unsafe { <Paging<T>>::from_raw(raw) };
         // SAFETY: By the safety requirements.
         let mut gather = unsafe { Gather::from_raw(gather) };
 
@@ -195,13 +198,15 @@ impl<T: Driver> VTable<T> {
             // CAST: An `unsigned long` has at most 64 bits.
             .unmap_pages(iova as u64, pgsize, pgcount, &mut gather);
 
-        // With less than `size` the core goes on behind, where it has a `BUG_ON()` for an address
-        // that is not that of a page.
-        if done < size {
-            whole_pages(done, pgsize)
-        } else {
-            done
+        if done == size {
+            return done;
         }
+        // The core goes on behind. It has a `BUG_ON()` for an address there that is not that of a
+        // page, and does not look for an overflow.
+        //
+        // SAFETY: By the domain rule, `raw` is valid. The core does not change the number.
+        let page_sizes = unsafe { (*raw).pgsize_bitmap };
+        whole_granules(iova, done, page_sizes)
     }
 
     /// # Safety
