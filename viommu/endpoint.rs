@@ -44,6 +44,10 @@ const SW_MSI_WINDOW: Span = match Span::new(0x800_0000, 0x80f_ffff) {
     None => panic!("the window is not reversed"),
 };
 
+/// How many bytes of an endpoint's reserved regions may be for MSIs. The core keeps a record of each
+/// granule of them, which is not to use up the guest's memory. x86 has 1 MiB, an ITS 64 KiB.
+const MAX_MSI: u64 = 16 << 20;
+
 /// What an endpoint is attached to.
 #[derive(Clone)]
 pub(super) enum Attachment {
@@ -400,7 +404,13 @@ fn add_regions(
                 if matches!(kind, ResvKind::Unknown(_)) && viommu.may_complain() {
                     dev_warn!(dev, "region {} is {}, taken as reserved\n", span, kind);
                 }
-                let region = Region { span, kind };
+                let mut region = Region { span, kind };
+                if is_too_much_msi(regions, &region) {
+                    if viommu.may_complain() {
+                        dev_warn!(dev, "MSI region {} is too large, taken as reserved\n", span);
+                    }
+                    region.kind = ResvKind::Reserved;
+                }
                 // Several ids of an endpoint usually have the same regions.
                 if !regions.as_slice().contains(&region) {
                     regions.push(region, GFP_KERNEL)?;
@@ -420,4 +430,17 @@ fn add_regions(
         }
     }
     Ok(())
+}
+
+/// Whether an endpoint with `regions` has more than [`MAX_MSI`] with this one.
+fn is_too_much_msi(regions: &Regions, new: &Region) -> bool {
+    let known = regions.as_slice();
+    if new.kind != ResvKind::Msi || known.contains(new) {
+        return false;
+    }
+    let msi = known.iter().filter(|region| region.kind == ResvKind::Msi);
+    let all = msi.fold(new.span.size_saturating(), |sum, region| {
+        sum.saturating_add(region.span.size_saturating())
+    });
+    all > MAX_MSI
 }

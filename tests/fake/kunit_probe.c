@@ -60,6 +60,11 @@ static const struct probe_case probe_cases[] = {
 	{ "a byte is reserved", PROPER, { { 0, MEM, 20, 0, 5, 5 } } },
 	{ "the last byte is for MSIs", PROPER,
 	  { { 0, MEM, 20, 1, U64_MAX, U64_MAX } } },
+	{ "a huge region for MSIs", PROPER,
+	  { { 0, MEM, 20, 1, SZ_4G, SZ_4G + SZ_1G - 1 } } },
+	{ "two large regions for MSIs", PROPER,
+	  { { 0, MEM, 20, 1, SZ_4G, SZ_4G + SZ_16M - 1 },
+	    { 24, MEM, 20, 1, SZ_8G, SZ_8G + SZ_4K - 1 } } },
 	{ "unknown subtype", PROPER,
 	  { { 0, MEM, 20, 200, SZ_1M, SZ_2M - 1 } } },
 	{ "unknown property first", PROPER,
@@ -147,6 +152,7 @@ static void probe_check_regions(struct fake_test *t, unsigned int endpoint,
 				const struct probe_case *param)
 {
 	struct iommu_resv_region *region;
+	size_t msi = 0;
 	unsigned int i;
 	LIST_HEAD(list);
 
@@ -163,7 +169,11 @@ static void probe_check_regions(struct fake_test *t, unsigned int endpoint,
 				       region->start, region->length);
 		KUNIT_EXPECT_TRUE(t->test, region->length ||
 				  region->start == 0);
+		if (region->type == IOMMU_RESV_MSI)
+			msi += region->length;
 	}
+	/* The core allocates memory for each granule of these. */
+	KUNIT_EXPECT_LE(t->test, msi, (size_t)SZ_16M);
 	for (i = 0; i < ARRAY_SIZE(param->items); i++) {
 		const struct probe_item *item = &param->items[i];
 		bool reserved = probe_has(&list, item->start);
