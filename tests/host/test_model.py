@@ -15,6 +15,8 @@ SCENARIOS = {
     "calls": 600,
     "interrupts": 300,
     "smallest_ring": 600,
+    "last_endpoint": 1000,
+    "denied_but_there": 100,
     "broken": 600,
     "reset": 600,
     "reset_while_collecting": 2000,
@@ -44,6 +46,9 @@ MUTANTS = {
     "unnoticed-break": "broken",
     "no-end": "silent",
     "numbers-restart": "reset",
+    "unforgiven": "last_endpoint",
+    "forgets-early": "last_endpoint",
+    "believed": "denied_but_there",
     "lost-failure": "refused_maps",
     "no-hope": "unmappable",
 }

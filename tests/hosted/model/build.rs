@@ -75,7 +75,7 @@ fn declare(out: &mut String, name: &str, directory: &Path, sources: &Sources, be
         let path = directory.join(module).with_extension("rs");
         writeln!(out, "    #[path = {path:?}]\n    mod {module};").unwrap();
     }
-    for module in ["rig", "scenarios"] {
+    for module in ["leaving", "rig", "scenarios"] {
         let path = beside.join(module).with_extension("rs");
         writeln!(out, "    #[path = {path:?}]\n    pub mod {module};").unwrap();
     }

@@ -18,6 +18,9 @@ pub const REFUSED: u64 = 1 << 62;
 /// An UNMAP in a domain from this one on is refused, with `DEVERR`.
 pub const KEEPS: u32 = 100;
 
+/// The status of a request for a domain that is absent.
+const NOENT: u8 = 6;
+
 /// A request for one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
@@ -25,6 +28,15 @@ pub enum Op {
     Map(u32, u64),
     /// UNMAP
     Unmap(u32, u64),
+}
+
+impl Op {
+    /// Its domain.
+    pub fn domain(self) -> u32 {
+        match self {
+            Op::Map(domain, _) | Op::Unmap(domain, _) => domain,
+        }
+    }
 }
 
 /// What the device knows.
@@ -37,6 +49,10 @@ pub struct Iommu {
     /// How many requests came, and how many were refused.
     pub requests: u64,
     pub refused: u64,
+    /// Domains that have no endpoint, hence no mapping.
+    pub absent: BTreeSet<u32>,
+    /// Domains that have an endpoint that cannot be detached.
+    pub stubborn: BTreeSet<u32>,
     /// Answers at random.
     pub nonsense: bool,
     /// Requests may be missing, since there was a reset.
@@ -69,10 +85,34 @@ impl Iommu {
         assert!(new, "published twice: {op:x?}");
     }
 
+    fn attach(&mut self, request: &[u8]) -> u8 {
+        assert_eq!(request.len(), 20, "size of an ATTACH");
+        let status = attach_status(word(request, 8));
+        if status == 0 {
+            self.absent.remove(&word(request, 4));
+        }
+        status
+    }
+
+    fn detach(&mut self, request: &[u8]) -> u8 {
+        assert_eq!(request.len(), 20, "size of a DETACH");
+        let domain = word(request, 4);
+        if self.stubborn.contains(&domain) {
+            return 3;
+        }
+        self.absent.insert(domain);
+        self.mapped.retain(|(other, _)| *other != domain);
+        0
+    }
+
     fn map(&mut self, request: &[u8]) -> u8 {
         assert_eq!(request.len(), 36, "size of a MAP");
         let domain = word(request, 4);
         let pages = long(request, 8) / PAGE..=long(request, 16) / PAGE;
+        if self.absent.contains(&domain) {
+            pages.for_each(|page| self.see(Op::Map(domain, page)));
+            return NOENT;
+        }
         let refused = long(request, 24) & REFUSED != 0;
         for page in pages {
             self.see(Op::Map(domain, page));
@@ -94,7 +134,12 @@ impl Iommu {
     fn unmap(&mut self, request: &[u8]) -> u8 {
         assert_eq!(request.len(), 28, "size of an UNMAP");
         let domain = word(request, 4);
-        for page in long(request, 8) / PAGE..=long(request, 16) / PAGE {
+        let pages = long(request, 8) / PAGE..=long(request, 16) / PAGE;
+        if self.absent.contains(&domain) {
+            pages.for_each(|page| self.see(Op::Unmap(domain, page)));
+            return NOENT;
+        }
+        for page in pages {
             self.see(Op::Unmap(domain, page));
             if domain >= KEEPS {
                 continue;
@@ -112,10 +157,8 @@ impl Iommu {
 
     fn execute(&mut self, request: &[u8], answer: &mut [u8]) -> u8 {
         match request[0] {
-            1 => {
-                assert_eq!(request.len(), 20, "size of an ATTACH");
-                attach_status(word(request, 8))
-            }
+            1 => self.attach(request),
+            2 => self.detach(request),
             3 => self.map(request),
             4 => self.unmap(request),
             5 => {

@@ -119,6 +119,30 @@ pub const MUTANTS: &[Mutant] = &[
         "        slots.window.skip_to(self.next());\n",
         "",
     ),
+    // A domain that is about to lose its last endpoint gets no credit.
+    mutant(
+        "unforgiven",
+        "refusals",
+        ".filter(|it| it.domain == domain)",
+        ".filter(|it| it.domain != domain)",
+    ),
+    // Refusals are forgotten before they come.
+    mutant(
+        "forgets-early",
+        "request",
+        "        let _ = self.sync();
+        self.state.lock().refusals.forget_domain(domain);
+",
+        "        self.state.lock().refusals.forget_domain(domain);
+",
+    ),
+    // What a domain was denied that is there after all, is taken to be mapped.
+    mutant(
+        "believed",
+        "refusals",
+        "self.failures.record_unmap(domain, Span::ALL)",
+        "Ok(())",
+    ),
     // A refused MAP is forgotten.
     mutant(
         "lost-failure",

@@ -16,9 +16,12 @@ use kernel::{
     virtio::Behaviour, //
 };
 
-use super::rig::{
-    attach,
-    Rig, //
+use super::{
+    leaving,
+    rig::{
+        attach,
+        Rig, //
+    }, //
 };
 use crate::{
     iommu::{
@@ -39,6 +42,8 @@ pub const ALL: &[Scenario] = &[
     scenario("calls", calls),
     scenario("interrupts", interrupts),
     scenario("smallest_ring", smallest_ring),
+    scenario("last_endpoint", leaving::last_endpoint),
+    scenario("denied_but_there", leaving::denied_but_there),
     scenario("broken", broken),
     scenario("reset", reset),
     scenario("reset_while_collecting", reset_while_collecting),

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A domain loses its last endpoint, and gets another, while CPUs map and unmap in it.
+//!
+//! The device knows a moment before the driver, so that it denies what comes meanwhile.
+
+use std::sync::{
+    Arc,
+    Mutex, //
+};
+
+use kernel::{
+    model::{
+        self,
+        once_in,
+        random, //
+    },
+    prelude::*,
+    sync::SpinLockIrq,
+    virtio::Behaviour, //
+};
+
+use super::{
+    request::StageError,
+    rig::{
+        attach,
+        span,
+        Rig, //
+    }, //
+};
+use crate::{
+    iommu::PAGE,
+    uapi::{
+        MapFlag,
+        Request, //
+    }, //
+};
+
+/// The domain of [`attach`].
+const DOMAIN: u32 = 1;
+
+const DETACH: Request = Request::Detach {
+    domain: DOMAIN,
+    endpoint: 0,
+};
+
+fn map_request(page: u64) -> Request {
+    Request::Map {
+        domain: DOMAIN,
+        span: span(page),
+        phys: page * PAGE,
+        flags: MapFlag::Read.into(),
+    }
+}
+
+/// What `viommu/domain.rs` does with the engine, without a memory of what is mapped.
+#[derive(Clone)]
+struct Domain {
+    rig: Rig,
+    /// Whether the device is told of changes.
+    present: Arc<SpinLockIrq<bool>>,
+    /// What was mapped at some time.
+    pages: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Domain {
+    fn map(&self, page: u64) -> Result {
+        self.pages.lock().expect("no task panics here").push(page);
+        loop {
+            let present = self.present.lock();
+            if !*present {
+                return Ok(());
+            }
+            let staged = self.rig.engine.stage(map_request(page));
+            drop(present);
+            match staged {
+                Ok(()) => return self.rig.engine.sync_map(DOMAIN, span(page)),
+                Err(StageError::Full) => self.rig.engine.make_room()?,
+                Err(StageError::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn unmap(&self, page: u64) -> Result {
+        let to_tell = *self.present.lock();
+        if to_tell {
+            self.rig.engine.unmap_and_sync(DOMAIN, span(page))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the endpoint is detached then.
+    fn leave(&self) -> bool {
+        let engine = &self.rig.engine;
+        engine.domain_is_leaving(DOMAIN);
+        match engine.call(DETACH) {
+            Ok(()) => {
+                *self.present.lock() = false;
+                engine.forget_domain(DOMAIN);
+                true
+            }
+            Err(error) => {
+                assert_eq!(error, EIO);
+                engine.domain_stays();
+                false
+            }
+        }
+    }
+
+    fn enter(&self) {
+        let engine = &self.rig.engine;
+        engine.call(attach(0)).expect("a healthy device");
+        engine.forget_domain(DOMAIN);
+        *self.present.lock() = true;
+    }
+}
+
+/// Nobody who maps or unmaps is told that the domain was not there, and nothing of that is left when
+/// it is there again.
+pub(super) fn last_endpoint() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    rig.iommu().lenient = true;
+    let domain = Domain {
+        rig: rig.clone(),
+        present: Arc::new(SpinLockIrq::new(true)),
+        pages: Arc::default(),
+    };
+
+    let mut cpus: Vec<_> = (0..2)
+        .map(|_| {
+            let domain = domain.clone();
+            rig.cpu(move |rig| {
+                for _ in 0..3 {
+                    let page = rig.page();
+                    domain.map(page).expect("a domain that comes and goes");
+                    domain.unmap(page).expect("a domain that comes and goes");
+                }
+            })
+        })
+        .collect();
+    let coming = domain.clone();
+    cpus.push(rig.cpu(move |rig| {
+        for _ in 0..2 {
+            for _ in 0..random(60) {
+                model::step();
+            }
+            if once_in(3) {
+                rig.iommu().stubborn.insert(DOMAIN);
+            }
+            let left = coming.leave();
+            assert_ne!(left, rig.iommu().stubborn.remove(&DOMAIN));
+            if left {
+                coming.enter();
+            }
+        }
+    }));
+    cpus.into_iter().for_each(|cpu| cpu.join());
+
+    rig.sync().expect("a healthy device");
+    rig.iommu().seen.retain(|op| op.domain() != DOMAIN);
+    let pages = domain.pages.lock().expect("no task panics here").clone();
+    for page in pages {
+        let again = rig.map(DOMAIN, page);
+        assert_eq!(again, Ok(()), "of {page:#x}, when all is over");
+        assert_eq!(rig.sync_map(DOMAIN, page), Ok(()), "of {page:#x}");
+    }
+    // What was denied is not counted, unless it came when the domain had left.
+    let counted = rig.engine.stats().refused;
+    let refused = core::mem::replace(&mut rig.iommu().refused, counted);
+    assert!(counted <= refused, "{counted} refusals of {refused}");
+    rig.end(room);
+}
+
+/// The device denies that there is such a domain, but does not let its endpoint go. What was mapped
+/// meanwhile may or may not be there, so that nothing is mapped there any more.
+pub(super) fn denied_but_there() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    rig.iommu().absent.insert(DOMAIN);
+    rig.iommu().stubborn.insert(DOMAIN);
+
+    rig.engine.domain_is_leaving(DOMAIN);
+    let denied = rig.page();
+    rig.map(DOMAIN, denied).expect("a healthy device");
+    assert_eq!(rig.sync_map(DOMAIN, denied), Ok(()), "may still leave");
+    assert_eq!(rig.engine.call(DETACH), Err(EIO));
+    rig.engine.domain_stays();
+
+    for page in [denied, rig.page()] {
+        assert_eq!(rig.map(DOMAIN, page), Err(EIO), "mapped at {page:#x}");
+    }
+    assert_eq!(rig.map(DOMAIN + 1, rig.page()), Ok(()), "another domain");
+    rig.iommu().refused = 0;
+    rig.end(room);
+}
