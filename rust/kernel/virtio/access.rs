@@ -36,7 +36,8 @@ use core::{
 ///
 /// - `queue` belongs to a `Queues` that was not revoked yet when the read section of `rcu` had
 ///   begun. It is therefore not dropped, nor is its memory freed, before the end of that section.
-/// - No other operations on that queue that need `&mut` of its handle happen during `'a`.
+/// - The handle of that queue is a `Virtqueue<B>`. No other operations that need `&mut` of it happen
+///   during `'a`.
 pub struct Access<'a, B: Buffer> {
     queue: NonNull<Queue>,
     rcu: rcu::Guard,
@@ -46,9 +47,12 @@ pub struct Access<'a, B: Buffer> {
 impl<'a, B: Buffer> Access<'a, B> {
     /// Starts the access to the queue `index` of those that `shared` holds, unless they are gone.
     ///
-    /// The caller has to have a `&'a mut` of the queue's handle, and `shared` and `index` from it.
+    /// # Safety
+    ///
+    /// `shared` and `index` have to be those of a `Virtqueue<B>`, which the caller has borrowed
+    /// mutably for `'a`.
     #[inline]
-    pub(super) fn new(shared: &'a Shared, index: usize) -> Option<Self> {
+    pub(super) unsafe fn new(shared: &'a Shared, index: usize) -> Option<Self> {
         let rcu = rcu::read_lock();
         let queue = NonNull::from(
             shared
@@ -58,8 +62,9 @@ impl<'a, B: Buffer> Access<'a, B> {
         );
         // INVARIANT: The access was granted after the read section began, so that `revoke()`,
         // before it drops the queues, waits for its end. `Shared` holds the queues; `delete()`
-        // drops the last reference to it, that of `vdev->priv`, after it has revoked. The caller
-        // has the handle for `'a`.
+        // drops the last reference to it, that of `vdev->priv`, after it has revoked. By the
+        // safety requirements, the handle of the queue is borrowed mutably for `'a`, and it is the
+        // only one.
         Some(Self {
             queue,
             rcu,

@@ -112,7 +112,10 @@ impl<T: Driver> Adapter<T> {
                 return Err(ENODEV);
             }
             if T::HAS_VALIDATE {
-                T::validate(dev, &mut Features::new(dev))?;
+                // SAFETY: This is the callback, and there is no other `Features` in it.
+                let mut features = unsafe { Features::new(dev) };
+
+                T::validate(dev, &mut features)?;
             }
             Ok(0)
         })

@@ -136,11 +136,21 @@ const fn feature_mask(bit: u32) -> u64 {
 
 /// The features that are about to be negotiated, during
 /// [`Driver::validate`](super::Driver::validate).
+///
+/// # Invariants
+///
+/// The device is in its `validate` callback for `'a`, and this is its only `Features`.
 pub struct Features<'a>(&'a Device<device::Bound>);
 
 impl<'a> Features<'a> {
-    /// Creates the object for a device that is in its `validate` callback.
-    pub(super) fn new(dev: &'a Device<device::Bound>) -> Self {
+    /// Creates the object for a device.
+    ///
+    /// # Safety
+    ///
+    /// The device has to be in its `validate` callback for `'a`, and there must be no other
+    /// `Features` of it meanwhile.
+    pub(super) unsafe fn new(dev: &'a Device<device::Bound>) -> Self {
+        // INVARIANT: By the safety requirements.
         Self(dev)
     }
 
@@ -167,9 +177,9 @@ impl<'a> Features<'a> {
         if NEEDED.contains(&bit) {
             return Err(EPERM);
         }
-        // SAFETY: `feature_word` returns a valid pointer. During `validate` it is up to the driver
-        // to change the word, and `&mut self` is the only `Features` of the device. Concurrent
-        // readers use READ_ONCE() or the like, and so does this.
+        // SAFETY: `feature_word` returns a valid pointer. By the type invariants the device is in
+        // `validate`, where it is up to the driver to change the word, and nobody else has a
+        // `Features` of it. Concurrent readers use READ_ONCE() or the like, and so does this.
         unsafe { word.write_volatile(word.read_volatile() & !feature_mask(bit)) };
         Ok(())
     }

@@ -402,8 +402,9 @@ impl Virtqueues<'_> {
         if !queue.drop_buffer.populate(drop_buffer::<B>) {
             return Err(EBUSY);
         }
-        // INVARIANT: `drop_buffer` was populated for `B` just now, for this handle.
-        Ok(Virtqueue::new(self.shared.clone(), index))
+        // SAFETY: `drop_buffer` was populated for `B` just now, for this handle. No other handle of
+        // the queue is made, before or after: this is the only place where one is, see above.
+        Ok(unsafe { Virtqueue::new(self.shared.clone(), index) })
     }
 
     /// Sets what is called when the device has used buffers of the queue `index`.

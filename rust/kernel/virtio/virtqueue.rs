@@ -153,8 +153,14 @@ pub struct Virtqueue<B: Buffer> {
 }
 
 impl<B: Buffer> Virtqueue<B> {
-    /// Creates the handle of a queue. The caller has to establish the invariants.
-    pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
+    /// Creates the handle of the queue `index` of `shared`.
+    ///
+    /// # Safety
+    ///
+    /// The queue's `drop_buffer` has to be populated with the function for `B`, and there must be
+    /// no other handle of the queue, now or later.
+    pub(super) unsafe fn new(shared: Arc<Shared>, index: usize) -> Self {
+        // INVARIANT: By the safety requirements.
         Self {
             shared,
             index,
@@ -175,7 +181,8 @@ impl<B: Buffer> Virtqueue<B> {
     /// the queue cannot go away in between.
     #[inline]
     pub fn access(&mut self) -> Option<Access<'_, B>> {
-        Access::new(&self.shared, self.index)
+        // SAFETY: Both are those of `self`, which is borrowed mutably for as long as the access is.
+        unsafe { Access::new(&self.shared, self.index) }
     }
 
     /// Gives a buffer to the device. It learns of it through [`kick_prepare`](Self::kick_prepare)
