@@ -249,8 +249,9 @@ pub trait Driver {
 
     /// Called when the device has changed its configuration space. Optional.
     ///
-    /// Hard interrupt context, or with interrupts off: the configuration space cannot be read here,
-    /// since that may sleep.
+    /// Hard interrupt context, or with interrupts off; with `CONFIG_PREEMPT_RT` under a spinlock,
+    /// in a thread, with interrupts on. The configuration space cannot be read here, since that
+    /// may sleep.
     fn config_changed<'bound>(dev: &'bound Device<device::Bound>, this: Pin<&Self::Data<'bound>>) {
         let _ = (dev, this);
         build_error!(VTABLE_DEFAULT_ERROR)

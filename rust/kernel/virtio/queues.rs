@@ -14,6 +14,15 @@
 //! which resets the device and only then frees what the device was given, and the queues. No part
 //! of that depends on a destructor being run by the driver.
 //!
+//! # Who keeps these apart
+//!
+//! Queues are made and deleted in callbacks of the bus, which do not overlap for one device:
+//! `probe`, `remove` and `shutdown` run under its lock. `freeze` and `restore` do not: the
+//! transport calls them under the lock of the device's parent. That excludes a removal of the
+//! parent, as by an unplug, which takes that lock to unbind the transport's driver. User space,
+//! which could unbind or unload a driver, is frozen at that time; nor is any driver bound then
+//! (`device_block_probing()`).
+//!
 //! [`Virtqueue`]: super::Virtqueue
 //! [`Notifier`]: super::Notifier
 
@@ -65,6 +74,9 @@ pub struct QueueInfo {
 /// Called when a device has used buffers of a virtqueue.
 pub trait Callback: Send + Sync {
     /// Looks at what the device has done. Hard interrupt context, and an RCU read section.
+    ///
+    /// With `CONFIG_PREEMPT_RT` it is the thread of an interrupt, with interrupts on. What is right
+    /// in a hard interrupt is right there.
     ///
     /// Calls for one queue can overlap, and there can be calls that have nothing to do.
     fn call(&self);
@@ -162,7 +174,7 @@ impl Drop for Queues {
         //
         // SAFETY: By the type invariants `vdev` is valid and bound to a driver. `Queues` is dropped
         // by `find()` and `delete()` only, from a callback of the bus, which may sleep, and which
-        // is not concurrent to another reset.
+        // is not concurrent to another reset, see the documentation of the module.
         unsafe {
             bindings::virtio_break_device(vdev);
             bindings::virtio_synchronize_cbs(vdev);
@@ -196,8 +208,12 @@ impl Drop for Queues {
         // change; see `Device::config_ops`.
         if let Some(del_vqs) = unsafe { (*(*vdev).config).del_vqs } {
             // SAFETY: By the type invariants there are queues to delete. They are not used any
-            // more: not by handles, see above; interrupts are freed by `del_vqs()` itself before it
-            // frees the queues.
+            // more: not by handles, see above, and not by `queue_callback()`. For that it does not
+            // matter whether `del_vqs()` frees interrupts before the queues (PCI, with a vector for
+            // each queue) or after them (other vectors, INTx, MMIO): the queues are broken, and
+            // `virtio_synchronize_cbs()` has waited for the interrupts that did not know, so that
+            // `vring_interrupt()` does not call back any more. That the handlers of the transport
+            // itself do not use a queue that is being deleted is up to the transport.
             unsafe { del_vqs(vdev) };
         }
     }
@@ -297,7 +313,8 @@ pub(super) fn find<'a>(dev: &'a Device<Core<'_>>, infos: &[QueueInfo]) -> Result
     // SAFETY: `find_vqs` is the operation of this device, which is bound, so that its transport is
     // there. The device has no queues: only this function makes some, and `private` would not be
     // null. Both arrays have `count` elements. The names are `'static`, so that they outlive the
-    // queues. All calls for one device come from callbacks of the bus, one at a time.
+    // queues. This is a callback of the bus, and there is no other one at the same time, see the
+    // documentation of the module.
     to_result(unsafe {
         find_vqs(
             vdev,
