@@ -52,8 +52,16 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
 impl Device<device::Bound> {
     /// Returns the device that this virtio device is a function of, for instance a PCI device.
     pub fn parent(&self) -> &device::Device<device::Bound> {
-        // A virtio device is registered by the driver of its parent, which set the field before and
-        // unregisters the virtio device before it is unbound itself.
+        // The parent is set before a virtio device is registered, and does not change. It is bound:
+        //
+        // - With most transports (PCI, MMIO, s390, UML) its driver registers the virtio device, and
+        //   unregisters it before it is unbound itself.
+        // - With vDPA `virtio_vdpa` does that. The parent is the vDPA device, to which it is bound,
+        //   or the device that does the DMA. The driver of that one, or one on its auxiliary bus,
+        //   owns the vDPA device, and takes it away before the parent is unbound.
+        // - `remoteproc_virtio` does not unregister the virtio device when somebody unbinds the
+        //   parent by hand while the remote processor runs. That is a defect there: every operation
+        //   of the virtio device uses what was freed with the parent's binding.
         //
         // SAFETY: By the type invariants `self.as_raw()` is a valid `struct virtio_device`. It has
         // a reference to its parent, which is bound at least as long as itself, see above.
