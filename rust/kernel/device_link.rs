@@ -19,6 +19,17 @@ use crate::{
 /// Dropping this removes the link, unless another one was made for the same pair of devices. The
 /// link also goes away when one of the devices is unregistered.
 ///
+/// As it is stateless, it does not keep the supplier's driver from being unbound, nor does the
+/// driver core unbind the consumer's driver first.
+///
+/// # Limits
+///
+/// The C side has no handle of a link that stays valid, so what is removed is looked up by the two
+/// devices. If one of them is unregistered, the same `struct device` is registered again, and
+/// somebody else links the two, then dropping this gives up a reference on that link, which is not
+/// ours (or warns, if it is a managed link): it goes away too early. Nothing checks for that. PCI
+/// devices are never registered twice. For other devices, drop this before they are.
+///
 /// # Invariants
 ///
 /// A stateless link from `consumer` to `supplier` was made, and was not removed, other than by the
@@ -85,7 +96,8 @@ impl Drop for DeviceLink {
     fn drop(&mut self) {
         // SAFETY: Both are valid devices, on which we have references. The function looks for a
         // link between them in the lists of the supplier, so it does nothing if there is none left.
-        // If there is one, then by the type invariants the reference that it drops is ours.
+        // If there is one, then by the type invariants the reference that it drops is ours, within
+        // the limits that the documentation of the type states.
         unsafe {
             bindings::device_link_remove(self.consumer.as_raw().cast(), self.supplier.as_raw())
         };
