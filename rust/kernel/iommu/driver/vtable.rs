@@ -8,14 +8,26 @@
 //!   an endpoint of an IOMMU with these very `iommu_ops`: `probe_device` was successful for it, and
 //!   `release_device` has not been called. (`probe_device` and `of_xlate` come before that, and are
 //!   looked up by firmware node.) It does not call `release_device` while another call is under
-//!   way.
+//!   way, on the condition below.
 //! - *Domain rule.* The core calls a function of `iommu_domain_ops` only for a domain that has this
 //!   table as its `ops`, and not after `free`. The dynamic tables below are only ever given to
 //!   domains of the matching type, in the two `domain_alloc` functions. The static blocked domain
-//!   has its own.
+//!   has its own. The condition below applies here, too.
 //!
-//! There is one thing that the core does not ensure, which is that all endpoints of a group have
-//! the same driver. Therefore each attach begins with [`VTable::manages`].
+//! *Condition* of both rules: nobody uses an endpoint or its default domain while the endpoint is
+//! released. When an endpoint is unplugged, that holds: its driver has been unbound by then, and
+//! with it whoever else had a claim on the group. When the IOMMU is unregistered, the core does not
+//! see to it. `iommu_device_unregister()` releases all endpoints and frees their `dev->iommu` and
+//! their default domains, whether they have drivers or not. A driver that is in `iommu_map()` or
+//! `iommu_unmap()` at that time, through the DMA API, has neither a lock nor a reference that the
+//! core would wait for: the functions of `iommu_domain_ops` run for a domain that is freed under
+//! them. They cannot tell, because the domain is all that they are given. So the condition is a
+//! rule for whoever takes an IOMMU away, as it is with the IOMMU drivers in C: see "An IOMMU that
+//! is taken away" in `Documentation/soundness.rst`. Without exception holds that an endpoint and a
+//! domain own what they refer to, so that the driver's data outlives them.
+//!
+//! There is one more thing that the core does not ensure, which is that all endpoints of a group
+//! have the same driver. Therefore each attach begins with [`VTable::manages`].
 
 mod domain;
 
