@@ -192,7 +192,9 @@ impl<T: Driver> Registered<T> {
 
         if let Err(e) = ret {
             // The core has released the endpoints that it had found, and has forgotten the IOMMU.
-            // This waits for everybody who still looks at it.
+            // This waits for everybody who still looks at it. An endpoint may have slipped in
+            // before the core forgot the IOMMU. Then it stays, with its own reference on the
+            // instance, and is not told.
             registry::remove(key, fwnode);
             return Err(e);
         }
@@ -282,8 +284,9 @@ fn is_at_or_below(dev: &Device, hwdev: &Device) -> bool {
 /// at the same time.
 ///
 /// The core does not take the drivers of endpoints into account: one that has DMA under way, or
-/// mappings, is neither stopped nor told. It is advisable to keep users from unbinding an IOMMU
-/// that has endpoints.
+/// mappings, is neither stopped nor told. If it maps or unmaps meanwhile, the core uses memory that
+/// is freed. Keep users from unbinding an IOMMU that has endpoints, as drivers in C do with
+/// `suppress_bind_attrs`. The device below can still be taken away.
 pub struct Registration<T: Driver> {
     registered: Arc<Registered<T>>,
     parent: ARef<Device>,
@@ -307,7 +310,8 @@ impl<T: Driver> Registration<T> {
     /// module that `T`'s code is in, or not the one that `parent` has its driver from, or if
     /// `parent` is not below `hwdev`. Otherwise `ENOMEM`, an error of sysfs (`EEXIST` for a `name`
     /// that is taken), or that of a group of endpoints that could not be given a default domain. On
-    /// error, all endpoints have been released again.
+    /// error, all endpoints that there were have been released again. One that is plugged in just
+    /// then may keep the IOMMU that it found; it has its own reference on `data`.
     pub fn new(
         hwdev: &Device<Bound>,
         parent: &Device<Bound>,
