@@ -199,6 +199,10 @@ impl<T: Driver, D> DomainObject<T, D> {
     }
 
     /// Returns whether domain and endpoint belong to the same IOMMU.
+    ///
+    /// It is the driver's data that is compared. No data is registered for two IOMMUs at a time,
+    /// see [`Registration::new`](super::Registration::new). If it was unregistered and is
+    /// registered again, that is the same IOMMU, whatever the firmware node.
     pub(super) fn is_for(&self, ep: &EndpointObject<T>) -> bool {
         Arc::ptr_eq(&self.iommu, ep.instance.data())
     }

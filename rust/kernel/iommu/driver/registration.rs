@@ -167,12 +167,13 @@ impl<T: Driver> Registered<T> {
         )?;
         let key = TypeId::of::<Instance<T>>();
         let fwnode = instance.fwnode();
+        let data = Arc::as_ptr(instance.data()).cast();
 
         // First, because the core probes endpoints in `iommu_device_register()`.
         //
         // SAFETY: The pointer is that of an `Instance<T>`, which is `Sync`. The `Arc` is kept until
         // the entry has been removed, here or in `unregister`.
-        unsafe { registry::insert(key, fwnode, Arc::as_ptr(&instance).cast()) }?;
+        unsafe { registry::insert(key, fwnode, data, Arc::as_ptr(&instance).cast()) }?;
 
         // - The `struct iommu_device` has been initialized, is not registered, and does not move.
         //   It lives until it has been unregistered (on error, the core does that itself), and as
@@ -306,12 +307,13 @@ impl<T: Driver> Registration<T> {
     /// # Errors
     ///
     /// `ENODEV` if `hwdev` has no firmware node, so that nothing can refer to it. `EBUSY` if a `T`
-    /// is registered for the same firmware node already. `EINVAL` if [`Driver::Module`] is not the
-    /// module that `T`'s code is in, or not the one that `parent` has its driver from, or if
-    /// `parent` is not below `hwdev`. Otherwise `ENOMEM`, an error of sysfs (`EEXIST` for a `name`
-    /// that is taken), or that of a group of endpoints that could not be given a default domain. On
-    /// error, all endpoints that there were have been released again. One that is plugged in just
-    /// then may keep the IOMMU that it found; it has its own reference on `data`.
+    /// is registered for the same firmware node already, or `data` for another one. `EINVAL` if
+    /// [`Driver::Module`] is not the module that `T`'s code is in, or not the one that `parent` has
+    /// its driver from, or if `parent` is not below `hwdev`. Otherwise `ENOMEM`, an error of sysfs
+    /// (`EEXIST` for a `name` that is taken), or that of a group of endpoints that could not be
+    /// given a default domain. On error, all endpoints that there were have been released again.
+    /// One that is plugged in just then may keep the IOMMU that it found; it has its own reference
+    /// on `data`.
     pub fn new(
         hwdev: &Device<Bound>,
         parent: &Device<Bound>,

@@ -49,6 +49,8 @@ struct Entry {
     key: TypeId,
     /// The firmware node. Only compared.
     fwnode: *mut bindings::fwnode_handle,
+    /// The driver's data, which stands for the IOMMU. Only compared.
+    data: *const c_void,
     object: *const c_void,
 }
 
@@ -67,7 +69,8 @@ static REGISTRY: Registry = Registry(UnsafeCell::new(KVec::new()));
 ///
 /// # Errors
 ///
-/// `EBUSY` if there is an entry for the same type and firmware node, `ENOMEM`.
+/// `EBUSY` if there is an entry for the same type with the same firmware node or the same data,
+/// `ENOMEM`.
 ///
 /// # Safety
 ///
@@ -77,6 +80,7 @@ static REGISTRY: Registry = Registry(UnsafeCell::new(KVec::new()));
 pub(super) unsafe fn insert(
     key: TypeId,
     fwnode: *mut bindings::fwnode_handle,
+    data: *const c_void,
     object: *const c_void,
 ) -> Result {
     let _lock = ProbeLock::lock();
@@ -84,7 +88,10 @@ pub(super) unsafe fn insert(
     // function.
     let entries = unsafe { &mut *REGISTRY.0.get() };
 
-    if entries.iter().any(|e| e.key == key && e.fwnode == fwnode) {
+    if entries
+        .iter()
+        .any(|e| e.key == key && (e.fwnode == fwnode || e.data == data))
+    {
         return Err(EBUSY);
     }
 
@@ -92,6 +99,7 @@ pub(super) unsafe fn insert(
         Entry {
             key,
             fwnode,
+            data,
             object,
         },
         GFP_KERNEL,

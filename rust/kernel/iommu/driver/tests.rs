@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit tests for what is computed here, at the limits of the types.
+//! KUnit tests for what is computed here, at the limits of the types, and for the registry.
 
 use super::{
     domain::{
         range_size,
         whole_granules, //
     },
+    registry,
     DomainConfig,
     Gather,
     Geometry,
@@ -18,6 +19,7 @@ use crate::{
     page::PAGE_SIZE,
     prelude::*, //
 };
+use core::any::TypeId;
 
 #[kunit_tests(rust_iommu_driver)]
 mod limits {
@@ -169,5 +171,51 @@ mod limits {
         assert!(!gather.restart(0, 1));
         assert_eq!(gather.range(), None);
         assert!(!gather.queued());
+    }
+}
+
+#[kunit_tests(rust_iommu_driver_registry)]
+mod registrations {
+    use super::*;
+
+    /// No IOMMU driver has this.
+    struct Object;
+
+    static OBJECT: Object = Object;
+
+    /// Adds an entry. Nodes and data are only compared, so that numbers will do.
+    fn insert(number: usize, data: usize) -> Result {
+        let object = core::ptr::from_ref(&OBJECT).cast();
+
+        // SAFETY: `OBJECT` is `Sync` and lives for ever. The key is that of its type.
+        unsafe { registry::insert(key(), fwnode(number), data as *const c_void, object) }
+    }
+
+    fn remove(number: usize) {
+        registry::remove(key(), fwnode(number));
+    }
+
+    fn fwnode(number: usize) -> *mut bindings::fwnode_handle {
+        number as *mut bindings::fwnode_handle
+    }
+
+    fn key() -> TypeId {
+        TypeId::of::<Object>()
+    }
+
+    #[test]
+    fn nothing_twice() {
+        assert_eq!(insert(1, 10), Ok(()));
+        assert_eq!(insert(1, 20), Err(EBUSY));
+        assert_eq!(insert(2, 10), Err(EBUSY));
+        assert_eq!(insert(2, 20), Ok(()));
+        // What was removed can come back, in another place.
+        remove(1);
+        assert_eq!(insert(3, 20), Err(EBUSY));
+        assert_eq!(insert(3, 10), Ok(()));
+        remove(2);
+        remove(3);
+        assert_eq!(insert(1, 20), Ok(()));
+        remove(1);
     }
 }
