@@ -21,53 +21,87 @@ SOURCES = [
 SNIPPETS = PROJECT / "tests/hosted/compile_fail"
 
 OWNER = re.compile(r"^(?:impl(?:<[^{]*?>)? (?:\w+ for )?|pub (?:unsafe )?trait )(\w+)")
+DESTRUCTOR = re.compile(r"^impl(?:<[^{]*?>)? (?:Pinned)?Drop for (\w+)")
 FUNCTION = re.compile(r"^(    )?(pub )?(?:const )?(?:unsafe )?fn (\w+)")
 MACRO = re.compile(r"^macro_rules! (\w+)")
 
 
+def area(path):
+    """The part of the kernel crate that a file belongs to, with which the headings of its lines begin."""
+    return path.relative_to(PROJECT / "rust/kernel").parts[0].removesuffix(".rs")
+
+
 def public_functions():
-    """Type::function for each public one, Trait::function for each of a public trait, and exported macros."""
-    found = set()
+    """Type::function for each public one, Trait::function for each of a public trait, and exported macros.
+
+    Type::drop also for a private type: what safe code lets go of may have one in it.
+    """
+    found = []
     for path in SOURCES:
         owner, in_trait, exported = None, False, False
         for line in path.read_text(encoding="utf-8").splitlines():
             if line.startswith("}"):
                 owner, in_trait = None, False
+            elif match := DESTRUCTOR.match(line):
+                found.append((area(path), f"{match.group(1)}::drop"))
             elif match := OWNER.match(line):
                 owner, in_trait = match.group(1), "trait " in line.split("{", maxsplit=1)[0]
                 in_trait = in_trait and " for " not in line
             elif match := FUNCTION.match(line):
                 indented, public, name = match.groups()
                 if owner and indented and (public or in_trait):
-                    found.add(f"{owner}::{name}")
+                    found.append((area(path), f"{owner}::{name}"))
                 elif not indented and public:
-                    found.add(name)
+                    found.append((area(path), name))
             elif exported and (match := MACRO.match(line)):
-                found.add(f"{match.group(1)}!")
+                found.append((area(path), f"{match.group(1)}!"))
             exported = line.strip() == "#[macro_export]"
     return found
 
 
 def documented():
-    """The terms of the document's definition lists."""
+    """The terms of the document's definition lists, with the area that the heading above begins with."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    terms = re.findall(r"^((?:``[\w:!]+``(?:, )?)+)\n   \S", text, re.M)
-    return {name for term in terms for name in re.findall(r"``([\w:!]+)``", term)}
+    heading = re.compile(r"^(\w+)\b.*\n===+$", re.M)
+    starts = list(heading.finditer(text))
+    found = []
+    for this, following in zip(starts, [*starts[1:], None], strict=True):
+        section = text[this.end() : following.start() if following else None]
+        for term in re.findall(r"^((?:``[\w:!]+``(?:, )?)+)\n   \S", section, re.M):
+            found += [(this.group(1), name) for name in re.findall(r"``([\w:!]+)``", term)]
+    return found
 
 
 def test_functions_are_found():
-    """The search above does find some, of each kind."""
-    assert {"Virtqueue::add", "Domain::map_pages", "module_virtio_driver!", "ConfigField::new"} <= public_functions()
+    """The search above does find some, of each kind, and tells those apart that have the same name."""
+    assert set(public_functions()) >= {
+        ("virtio", "Virtqueue::add"),
+        ("virtio", "module_virtio_driver!"),
+        ("virtio", "ConfigField::new"),
+        ("virtio", "Driver::probe"),
+        ("virtio", "Queues::drop"),
+        ("iommu", "Domain::map_pages"),
+        ("iommu", "Driver::probe"),
+        ("iommu", "IommuDevice::drop"),
+        ("device_link", "DeviceLink::drop"),
+    }
 
 
 def test_each_public_function_is_reviewed():
-    missing = public_functions() - documented()
+    missing = set(public_functions()) - set(documented())
     assert not missing, f"Documentation/soundness.rst has no line for {sorted(missing)}"
 
 
 def test_no_line_is_stale():
-    stale = documented() - public_functions()
+    stale = set(documented()) - set(public_functions())
     assert not stale, f"Documentation/soundness.rst has lines for {sorted(stale)}, which do not exist"
+
+
+@pytest.mark.parametrize("names", [public_functions(), documented()], ids=["functions", "lines"])
+def test_names_are_unique(names):
+    """No line stands for two functions, and no function has two lines."""
+    twice = {name for name in names if names.count(name) > 1}
+    assert not twice, f"more than once: {sorted(twice)}"
 
 
 @cache
