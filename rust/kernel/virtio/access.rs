@@ -36,8 +36,8 @@ use core::{
 ///
 /// - `queue` belongs to a `Queues` that was not revoked yet when the read section of `rcu` had
 ///   begun. It is therefore not dropped, nor is its memory freed, before the end of that section.
-/// - The handle of that queue is a `Virtqueue<B>`. No other operations that need `&mut` of it happen
-///   during `'a`.
+/// - The handle of that queue is a `Virtqueue<B>`. No other operations that need `&mut` of it
+///   happen during `'a`.
 pub struct Access<'a, B: Buffer> {
     queue: NonNull<Queue>,
     rcu: rcu::Guard,
@@ -88,20 +88,24 @@ impl<'a, B: Buffer> Access<'a, B> {
     pub fn add(&mut self, buf: KBox<B>) -> Result<(), (KBox<B>, Error)> {
         let object = KBox::into_raw(buf);
 
-        let result = self.add_raw(object);
+        // SAFETY: `object` is from `KBox::into_raw`, and nobody else has it.
+        let result = unsafe { self.add_raw(object) };
         // SAFETY: `object` is from `KBox::into_raw`, and was not added to the queue, so that nobody
         // else has it.
         result.map_err(|error| (unsafe { KBox::from_raw(object) }, error))
     }
 
-    /// Adds the buffer at `object`, which comes from [`KBox::into_raw`] and belongs to the queue if
-    /// this succeeds.
+    /// Adds the buffer at `object`, which belongs to the queue if this succeeds.
+    ///
+    /// # Safety
+    ///
+    /// `object` has to come from [`KBox::into_raw`], and nobody else may have it.
     #[inline]
-    fn add_raw(&mut self, object: *mut B) -> Result {
-        // SAFETY: `add` owns what `object` points to. The reference and what comes of it end when
-        // this function returns an error, or when the buffer leaves the queue; nothing else refers
-        // to the object until then, and no other function of `B` is called. `B: 'static`, so that
-        // the lifetime can be that long.
+    unsafe fn add_raw(&mut self, object: *mut B) -> Result {
+        // SAFETY: The caller owns what `object` points to. The reference and what comes of it end
+        // when this function returns an error, or when the buffer leaves the queue; nothing else
+        // refers to the object until then, and no other function of `B` is called. `B: 'static`, so
+        // that the lifetime can be that long.
         let (readable, writable, cache) = unsafe { (*object).segments_and_cache() };
         // Their places and lengths are all that is used of them.
         let (readable, writable) = (ptr::from_ref(readable), ptr::from_ref::<[u8]>(writable));
@@ -123,7 +127,8 @@ impl<'a, B: Buffer> Access<'a, B> {
 
         let mut fresh = Segments::new();
         let segments = cache.unwrap_or(&mut fresh);
-        let mut lists = segments.describe(object, readable, writable)?;
+        // SAFETY: `object` lies in a `KBox`. The parts were slices.
+        let mut lists = unsafe { segments.describe(object, readable, writable) }?;
 
         // `lists` holds as many scatterlists as are announced, readable ones first. Each has
         // one entry and its end mark. They are not used after the call. What they point to stays

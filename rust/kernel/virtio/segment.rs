@@ -40,12 +40,15 @@ impl Segment {
         }
     }
 
-    /// Returns a scatterlist of the `len` bytes at `bytes`, which are a slice that is not empty,
-    /// and which the caller got from the object at `object`, which lies in a [`KBox`].
+    /// Returns a scatterlist of the `len` bytes at `bytes`. There has to be one at least.
     ///
     /// Fails with `EINVAL` if they are too many, or not in the linear mapping.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Segments::describe`].
     #[inline]
-    fn describe<B>(
+    unsafe fn describe<B>(
         &mut self,
         object: *const B,
         bytes: *const u8,
@@ -56,10 +59,14 @@ impl Segment {
             self.list.length = len as u32;
             return Ok(&mut self.list);
         }
-        self.describe_anew(object, bytes, len)
+        // SAFETY: By the safety requirements.
+        unsafe { self.describe_anew(object, bytes, len) }
     }
 
-    fn describe_anew<B>(
+    /// # Safety
+    ///
+    /// As for [`Segments::describe`].
+    unsafe fn describe_anew<B>(
         &mut self,
         object: *const B,
         bytes: *const u8,
@@ -69,7 +76,8 @@ impl Segment {
         self.room = 0;
         let c_len = u32::try_from(len).map_err(|_| EINVAL)?;
 
-        // Part of the object is memory from `kmalloc()`, which is always in the linear mapping.
+        // Part of the object is memory from `kmalloc()`, by the safety requirements, and that is
+        // always in the linear mapping.
         let offset = bytes.addr().wrapping_sub(object.addr());
         let room = size_of::<B>().saturating_sub(offset);
         let is_part = len <= room;
@@ -113,10 +121,15 @@ impl Segments {
     /// Returns the scatterlists of both parts, the readable one first. There is none of a part that
     /// is empty; what stands in its place is not valid.
     ///
-    /// The parts are slices that the object at `object`, which lies in a [`KBox`], has in it or
-    /// refers to. Fails with `EINVAL` if they are too long or not in the linear mapping.
+    /// The parts are slices that the object at `object` has in it or refers to. Fails with `EINVAL`
+    /// if they are too long or not in the linear mapping.
+    ///
+    /// # Safety
+    ///
+    /// `object` has to point to a `B` that lies in a [`KBox`]. Each part has to lie in one
+    /// allocation, unless it is too long.
     #[inline]
-    pub(super) fn describe<B>(
+    pub(super) unsafe fn describe<B>(
         &mut self,
         object: *const B,
         readable: *const [u8],
@@ -129,7 +142,8 @@ impl Segments {
             (&mut self.writable, writable),
         ] {
             if !bytes.is_empty() {
-                lists[parts] = segment.describe(object, bytes.cast(), bytes.len())?;
+                // SAFETY: By the safety requirements.
+                lists[parts] = unsafe { segment.describe(object, bytes.cast(), bytes.len()) }?;
                 parts += 1;
             }
         }
@@ -162,13 +176,24 @@ mod tests {
             };
             Ok(KBox::new(object, GFP_KERNEL)?)
         }
+    }
 
-        /// Whether `segments` describes the first `len` bytes of the command, and the status.
-        fn is_described(&self, segments: &mut Segments, len: usize) -> Result<bool> {
-            let (command, status) = (&self.command[..len], &self.status[..]);
-            let lists = segments.describe(self, command, status)?;
-            Ok(is(lists[0], command) && is(lists[1], status))
-        }
+    fn describe(
+        segments: &mut Segments,
+        object: &KBox<Object>,
+        readable: *const [u8],
+        writable: *const [u8],
+    ) -> Result<[*mut bindings::scatterlist; 2]> {
+        // SAFETY: The object lies in a `KBox`. All callers have parts of one allocation, or one
+        // that is too long.
+        unsafe { segments.describe(&**object, readable, writable) }
+    }
+
+    /// Whether `segments` describes the first `len` bytes of the command, and the status.
+    fn is_described(object: &KBox<Object>, segments: &mut Segments, len: usize) -> Result<bool> {
+        let (command, status) = (&object.command[..len], &object.status[..]);
+        let lists = describe(segments, object, command, status)?;
+        Ok(is(lists[0], command) && is(lists[1], status))
     }
 
     /// Whether `list` is what C makes of `bytes`.
@@ -186,7 +211,7 @@ mod tests {
     fn lengths_change() -> Result {
         let (object, mut segments) = (Object::new()?, Segments::new());
         for len in [28, 40, 1, 36] {
-            assert!(object.is_described(&mut segments, len)?);
+            assert!(is_described(&object, &mut segments, len)?);
         }
         Ok(())
     }
@@ -195,7 +220,7 @@ mod tests {
     fn objects_take_turns() -> Result {
         let (one, other, mut segments) = (Object::new()?, Object::new()?, Segments::new());
         for object in [&one, &other, &other, &one] {
-            assert!(object.is_described(&mut segments, 40)?);
+            assert!(is_described(object, &mut segments, 40)?);
         }
         Ok(())
     }
@@ -205,7 +230,7 @@ mod tests {
         let (object, mut segments) = (Object::new()?, Segments::new());
         let outside = KVec::from_elem(0u8, 64, GFP_KERNEL)?;
         for bytes in [&outside[..], &object.command[..], &outside[1..9]] {
-            let lists = segments.describe(&*object, bytes, &object.status[..])?;
+            let lists = describe(&mut segments, &object, bytes, &object.status[..])?;
             assert!(is(lists[0], bytes) && is(lists[1], &object.status));
         }
         Ok(())
@@ -215,9 +240,9 @@ mod tests {
     fn a_part_is_empty() -> Result {
         let (object, mut segments) = (Object::new()?, Segments::new());
         let none: &[u8] = &[];
-        let lists = segments.describe(&*object, none, &object.status[..])?;
+        let lists = describe(&mut segments, &object, none, &object.status[..])?;
         assert!(is(lists[0], &object.status));
-        let lists = segments.describe(&*object, &object.command[..], none)?;
+        let lists = describe(&mut segments, &object, &object.command[..], none)?;
         assert!(is(lists[0], &object.command));
         Ok(())
     }
@@ -227,12 +252,12 @@ mod tests {
         let (object, mut segments) = (Object::new()?, Segments::new());
         let none: &[u8] = &[];
         let vmalloc = VVec::from_elem(0u8, 64, GFP_KERNEL)?;
-        assert!(segments.describe(&*object, &vmalloc[..], none).is_err());
+        assert!(describe(&mut segments, &object, &vmalloc[..], none).is_err());
         // Also of a place that it knows.
-        assert!(object.is_described(&mut segments, 40)?);
+        assert!(is_described(&object, &mut segments, 40)?);
         let too_long = ptr::slice_from_raw_parts(object.command.as_ptr(), 1 << 33);
-        assert!(segments.describe(&*object, too_long, none).is_err());
-        assert!(object.is_described(&mut segments, 40)?);
+        assert!(describe(&mut segments, &object, too_long, none).is_err());
+        assert!(is_described(&object, &mut segments, 40)?);
         Ok(())
     }
 }
