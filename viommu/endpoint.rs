@@ -44,8 +44,8 @@ const SW_MSI_WINDOW: Span = match Span::new(0x800_0000, 0x80f_ffff) {
     None => panic!("the window is not reversed"),
 };
 
-/// How many bytes of an endpoint's reserved regions may be for MSIs. The core keeps a record of each
-/// granule of them, which is not to use up the guest's memory. x86 has 1 MiB, an ITS 64 KiB.
+/// How many bytes of an endpoint's reserved regions may be for MSIs. The core keeps a record of
+/// each granule of them, which is not to use up the guest's memory. x86 has 1 MiB, an ITS 64 KiB.
 const MAX_MSI: u64 = 16 << 20;
 
 /// What an endpoint is attached to.

@@ -210,9 +210,9 @@ impl<B: Buffer> Virtqueue<B> {
     /// has returned it or was reset. That is as if the box was leaked into an `&'a mut B`, where
     /// `'a` is the time that the buffer is in flight, and the method was called with that
     /// reference. Since it has to work for every lifetime, it then returns slices that are valid,
-    /// and in the case of the second one exclusive, for all of `'a`. So it does not matter where they
-    /// lie, as long as the address arithmetic of DMA holds, which is checked. As they are made of
-    /// `u8`, whatever the device writes is a valid value.
+    /// and in the case of the second one exclusive, for all of `'a`. So it does not matter where
+    /// they lie, as long as the address arithmetic of DMA holds, which is checked. As they are made
+    /// of `u8`, whatever the device writes is a valid value.
     #[inline]
     pub fn add(&mut self, buf: KBox<B>) -> Result<(), (KBox<B>, Error)> {
         match self.access() {
