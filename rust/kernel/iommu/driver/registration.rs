@@ -263,13 +263,15 @@ fn is_driven_by(dev: &Device<Bound>, module: *mut bindings::module) -> bool {
 }
 
 /// Returns whether `dev` is `hwdev`, or below it.
-fn is_at_or_below(dev: &Device, hwdev: &Device) -> bool {
-    let mut next = Some(dev);
-    while let Some(dev) = next {
-        if dev.as_raw() == hwdev.as_raw() {
+fn is_at_or_below(dev: &Device<Bound>, hwdev: &Device<Bound>) -> bool {
+    let mut next = dev.as_raw();
+    while !next.is_null() {
+        if next == hwdev.as_raw() {
             return true;
         }
-        next = dev.parent();
+        // SAFETY: `next` is `dev`, or was found above it. A device that is bound is registered, and
+        // so is each one above it; it has a reference on its parent, which is set before that.
+        next = unsafe { (*next).parent };
     }
     false
 }
