@@ -74,6 +74,7 @@ enum memory_operation {
 struct memory_case {
 	const char *name;
 	enum memory_operation operation;
+	u64 without;		/* features */
 };
 
 static const struct memory_case memory_cases[] = {
@@ -86,6 +87,8 @@ static const struct memory_case memory_cases[] = {
 	{ "detach", MEMORY_DETACH },
 	{ "claim", MEMORY_CLAIM },
 	{ "type", MEMORY_TYPE },
+	{ "type, identity-mapped", MEMORY_TYPE,
+	  BIT_ULL(VIRTIO_IOMMU_F_BYPASS_CONFIG) },
 	{ "plug", MEMORY_PLUG },
 };
 
@@ -179,25 +182,23 @@ static int memory_operate(struct memory_run *run, enum memory_operation operatio
 	return -EINVAL;
 }
 
-static void memory_start(struct memory_run *run)
+static void memory_start(struct memory_run *run, u64 without)
 {
+	struct fake_config config = fake_default_config;
 	struct fake_test *t = run->t;
 	void *pages;
 	unsigned int i;
 
 	/* All endpoints in the same state, so that one may take another's part */
-	test_start(t, NULL, 4);
+	config.features &= ~without;
+	test_start(t, &config, 4);
 	run->attached = test_alloc(t, 0);
 	run->other = test_alloc(t, 0);
 	KUNIT_ASSERT_NOT_NULL(t->test, run->attached);
 	KUNIT_ASSERT_NOT_NULL(t->test, run->other);
 	KUNIT_ASSERT_EQ(t->test, test_attach(t, 0, run->attached), 0);
-	for (i = 0; i < 4; i++) {
-		KUNIT_ASSERT_EQ(t->test, test_map(t, run->attached, 3 * i, 1, 0,
-						  TEST_RW), 0);
-		KUNIT_ASSERT_EQ(t->test, test_map(t, run->other, 2 * i, 1, 0,
-						  TEST_RW), 0);
-	}
+	test_map_each(t, run->attached, 4, 3, 1);
+	test_map_each(t, run->other, 4, 2, 1);
 	pages = kunit_kmalloc(t->test, 10 * PAGE_SIZE, GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(t->test, pages);
 	sg_init_table(run->sg, ARRAY_SIZE(run->sg));
@@ -216,7 +217,7 @@ static void fake_memory(struct kunit *test)
 	bool injected = true;
 	int ret;
 
-	memory_start(&run);
+	memory_start(&run, param->without);
 	for (nth = 1; nth < MEMORY_MAX_NTH && injected; nth++) {
 		memory_prepare(&run, param->operation);
 		kunit_warning_suppress(test) {
@@ -276,9 +277,52 @@ static void fake_memory_probe(struct kunit *test)
 	kunit_info(test, "%u allocations were made to fail", failed);
 }
 
+#ifdef CONFIG_PM_SLEEP
+/* A suspend that fails changes nothing, and a resume that fails can be repeated. */
+static void fake_memory_resume(struct kunit *test)
+{
+	struct memory_run run = { .t = test->priv };
+	struct fake_test *t = test->priv;
+	unsigned int nth, failed = 0;
+	bool injected = true;
+
+	test_needs_unsafe(t, "spins for ever after it resumes");
+	memory_start(&run, 0);
+	for (nth = 1; nth < MEMORY_MAX_NTH && injected; nth++) {
+		int freeze, restore = 0;
+
+		kunit_warning_suppress(test) {
+			current->fail_nth = nth;
+			freeze = virtio_device_freeze(&t->fake->vdev);
+			if (!freeze)
+				restore = virtio_device_restore(&t->fake->vdev);
+			injected = !current->fail_nth;
+			current->fail_nth = 0;
+		}
+		failed += injected;
+		if (!injected)
+			KUNIT_EXPECT_EQ(test, freeze ?: restore, 0);
+		if (restore)
+			restore = virtio_device_restore(&t->fake->vdev);
+		KUNIT_EXPECT_EQ(test, restore, 0);
+		test_expect_no_violation(t);
+		if (!test_agree(t)) {
+			KUNIT_FAIL(test, "allocation %u failed: %s", nth,
+				   t->difference);
+			break;
+		}
+	}
+	KUNIT_EXPECT_LT(test, nth, MEMORY_MAX_NTH);
+	kunit_info(test, "%u allocations were made to fail", failed);
+}
+#endif
+
 static struct kunit_case fake_memory_cases[] = {
 	KUNIT_CASE_PARAM(fake_memory, memory_gen_params),
 	KUNIT_CASE_SLOW(fake_memory_probe),
+#ifdef CONFIG_PM_SLEEP
+	KUNIT_CASE(fake_memory_resume),
+#endif
 	{}
 };
 
