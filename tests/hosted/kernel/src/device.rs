@@ -13,3 +13,11 @@ macro_rules! dev_err {
         $crate::model::log(::core::format_args!($($message)*));
     }};
 }
+
+/// `dev_err_deferred!`
+#[macro_export]
+macro_rules! dev_err_deferred {
+    ($dev:expr, $($message:tt)*) => {
+        $crate::dev_err!($dev, $($message)*)
+    };
+}
