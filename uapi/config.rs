@@ -70,10 +70,10 @@ impl RawConfig {
                 let Some(input) = Span::new(start, end) else {
                     return Err(ConfigError::InputRange { start, end });
                 };
-                if input.align_in(granule).is_none() {
-                    return Err(ConfigError::InputTooSmall { input, granule });
+                match input.align_in(granule) {
+                    Some(whole) => whole,
+                    None => return Err(ConfigError::InputTooSmall { input, granule }),
                 }
-                input
             }
         };
 
@@ -109,8 +109,7 @@ pub(crate) struct Config {
     pub(crate) page_sizes: u64,
     /// The smallest page size, but at least 2. Not larger than the kernel's.
     pub(crate) granule: Granule,
-    /// The IO virtual addresses that can be mapped. At least one whole granule; its ends may lie
-    /// within one.
+    /// The IO virtual addresses that can be mapped: whole granules, and at least one.
     pub(crate) input: Span,
     /// The numbers that a domain can have.
     pub(crate) domains: DomainRange,
@@ -368,10 +367,10 @@ mod tests {
         }
         assert_eq!(error(raw(0x1000, 0x1fff)), None);
         assert_eq!(error(raw(u64::MAX - 0xfff, u64::MAX)), None);
-        // Kept as the device says it.
+        // A page at an end is of no use if a part of it is missing.
         assert_eq!(
             raw(0x10, 0x2010).validate(PAGE).map(|config| config.input),
-            Ok(Span::new(0x10, 0x2010).unwrap())
+            Ok(Span::new(0x1000, 0x1fff).unwrap())
         );
     }
 

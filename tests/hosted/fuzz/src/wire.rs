@@ -69,7 +69,7 @@ fn next_property(bytes: &[u8]) -> Option<Result<(Property, usize), ()>> {
 pub fn property(input: &mut Input<'_>) {
     // The length before the tail is mostly that of what there is.
     let exact = input.u8() % 4 != 0;
-    let other = u32::from(input.u16());
+    let other = input.u32() >> (input.u8() % 32);
     let bytes = input.rest();
     let probe_size = if exact {
         bytes.len().saturating_sub(4) as u32
@@ -79,6 +79,7 @@ pub fn property(input: &mut Input<'_>) {
 
     let reply = ProbeReply::new(bytes, probe_size);
     let size = probe_size as usize;
+    assert_eq!(Probe::writable(probe_size), Some(size + 4));
     let status = match bytes.get(size..) {
         Some(tail) if tail.len() >= 4 => status(tail[0]),
         _ => Status::Missing,
@@ -186,8 +187,14 @@ pub fn config(input: &mut Input<'_>) {
     match result {
         Ok(config) => {
             assert_eq!(Some(config.granule.bytes()), smallest);
-            assert_eq!((config.input.first(), config.input.last()), (first, last));
-            assert!(config.input.align_in(config.granule).is_some());
+            // The whole pages of it.
+            let bytes = u128::from(config.granule.bytes());
+            let whole = (
+                u128::from(first).div_ceil(bytes) * bytes,
+                (u128::from(last) + 1) / bytes * bytes,
+            );
+            let input = config.input;
+            assert_eq!((u128::from(input.first()), u128::from(input.last()) + 1), whole);
             assert_eq!((config.domains.first(), config.domains.last()), domains);
             assert_eq!(config.probe_size, raw.probe_size.unwrap_or(0));
             assert_eq!(config.bypass, raw.bypass.map(|bypass| bypass % 2 == 1));
