@@ -198,6 +198,10 @@ impl virtio::Driver for VirtioIommu {
         dev: &'bound virtio::Device<Core<'_>>,
         this: Pin<&Self::Data<'bound>>,
     ) -> Result {
+        // At first: endpoints resume whether this succeeds or not, and hibernation has put the
+        // field back. None does DMA yet.
+        close_bypass(&this.bypass, dev)?;
+
         let mut queues = dev.find_vqs(&QUEUES)?;
         let requests = queues.take(REQUEST_QUEUE)?;
         this.events.reopen(queues.take(EVENT_QUEUE)?)?;
@@ -205,8 +209,7 @@ impl virtio::Driver for VirtioIommu {
         queues.ready();
         this.events.fill();
 
-        this.viommu.resume(requests)?;
-        close_bypass(&this.bypass, dev)
+        this.viommu.resume(requests)
     }
 
     fn config_changed<'bound>(dev: &'bound virtio::Device<Bound>, this: Pin<&Self::Data<'bound>>) {
