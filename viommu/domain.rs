@@ -209,16 +209,19 @@ impl PagingDomain {
                 state.presence = Presence::Present;
                 break;
             };
-            let request = Request::Map {
-                domain: self.id,
-                span: mapping.span,
-                phys: mapping.phys,
-                flags: mapping.flags,
-            };
-            match self.viommu.engine().stage(request) {
-                Ok(()) => (),
-                Err(StageError::Full) => return Ok(false),
-                Err(StageError::Failed(error)) => return Err(error),
+            // One that begins below was added meanwhile, and told to the device.
+            if !state.presence.covers(mapping.span.first()) {
+                let request = Request::Map {
+                    domain: self.id,
+                    span: mapping.span,
+                    phys: mapping.phys,
+                    flags: mapping.flags,
+                };
+                match self.viommu.engine().stage(request) {
+                    Ok(()) => (),
+                    Err(StageError::Full) => return Ok(false),
+                    Err(StageError::Failed(error)) => return Err(error),
+                }
             }
             state.presence = match mapping.span.last().checked_add(1) {
                 Some(next) => Presence::Replaying(next),
@@ -316,16 +319,22 @@ impl PagingDomain {
     }
 
     /// Stages an UNMAP. The caller holds no lock.
+    ///
+    /// What the device refuses is remembered and reported by the engine, here and below.
     pub(super) fn stage_unmap(&self, span: Span) {
-        // If the device is out of use, the engine has said so, and there is nobody left to tell.
-        let _ = self.viommu.engine().unmap(self.id, span);
+        let engine = self.viommu.engine();
+        if engine.unmap(self.id, span).is_err() {
+            engine.report_lost_unmap(self.id, span);
+        }
     }
 
     /// Returns when the device does not translate `span` any more. The caller holds no lock.
     #[inline]
     pub(super) fn unmap_and_sync(&self, span: Span) {
-        // What goes wrong with an UNMAP is remembered and reported by the engine.
-        let _ = self.viommu.engine().unmap_and_sync(self.id, span);
+        let engine = self.viommu.engine();
+        if engine.unmap_and_sync(self.id, span).is_err() {
+            engine.report_lost_unmap(self.id, span);
+        }
     }
 
     /// Returns when the device translates what was mapped before, and fails if it refused a part
@@ -339,23 +348,28 @@ impl PagingDomain {
     #[cold]
     fn make_pending(&self, span: Span) {
         // Nobody uses the range again before the flush, so the lock was not needed for this.
-        while self.stage_pending().is_ok() {
-            if self.state.lock().pending.add(span) {
+        while !self.state.lock().pending.add(span) {
+            if self.stage_pending().is_err() {
+                self.viommu.engine().report_lost_unmap(self.id, span);
                 return;
             }
         }
     }
 
-    /// Stages an UNMAP of each range that waits for it.
-    fn stage_pending(&self) -> Result {
+    /// Stages an UNMAP of each range that waits for it. Returns the smallest range that has all.
+    fn stage_pending(&self) -> Result<Option<Span>> {
+        let mut all: Option<Span> = None;
         loop {
             let mut state = self.state.lock();
             let Some(span) = state.pending.last() else {
-                return Ok(());
+                return Ok(all);
             };
             let domain = self.id;
             match self.viommu.engine().stage(Request::Unmap { domain, span }) {
-                Ok(()) => state.pending.remove_last(),
+                Ok(()) => {
+                    state.pending.remove_last();
+                    all = Some(all.map_or(span, |all| all.hull(span)));
+                }
                 Err(error) => {
                     drop(state);
                     match error {
@@ -368,9 +382,16 @@ impl PagingDomain {
     }
 
     /// Returns when the device does not translate any more what was unmapped before.
-    pub(super) fn flush(&self) -> Result {
-        self.stage_pending()?;
-        self.viommu.engine().sync()
+    pub(super) fn flush(&self) {
+        let engine = self.viommu.engine();
+        let lost = match self.stage_pending() {
+            // Somebody else may have staged what was unmapped: sync in any case.
+            Ok(staged) => engine.sync().err().and(staged),
+            Err(_) => self.state.lock().pending.hull(),
+        };
+        if let Some(span) = lost {
+            engine.report_lost_unmap(self.id, span);
+        }
     }
 }
 

@@ -100,9 +100,8 @@ impl driver::Domain for DomainHandle {
         self.0.translate(iova)
     }
 
-    // What goes wrong with an UNMAP is remembered and reported by the engine.
     fn flush_all(self: Pin<&Self>) {
-        let _ = self.0.flush();
+        self.0.flush();
     }
 
     #[inline]

@@ -3,6 +3,7 @@
 //! The event queue: faults that the device reports.
 
 use kernel::{
+    dev_err_deferred,
     device::{
         self,
         Bound, //
@@ -119,7 +120,7 @@ impl EventQueue {
                 if let Err((event, error)) = queue.add(event) {
                     let _ = spare.push_within_capacity(event);
                     if !queue.is_broken() && self.malformed.check() {
-                        dev_err!(
+                        dev_err_deferred!(
                             self.dev,
                             "cannot add an event buffer: {}\n",
                             error.to_errno()
@@ -151,8 +152,10 @@ impl EventQueue {
         }
         self.endpoints
             .with(fault.endpoint, |endpoint| match endpoint {
-                Some(endpoint) => dev_err!(endpoint.dev(), "{}\n", fault),
-                None => dev_err!(self.dev, "unknown endpoint {}: {}\n", fault.endpoint, fault),
+                Some(endpoint) => dev_err_deferred!(endpoint.dev(), "{}\n", fault),
+                None => {
+                    dev_err_deferred!(self.dev, "unknown endpoint {}: {}\n", fault.endpoint, fault)
+                }
             });
     }
 }

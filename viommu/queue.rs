@@ -5,6 +5,7 @@
 //! This is what the engine's lock protects. Nothing here waits.
 
 use kernel::{
+    dev_err_deferred,
     device,
     prelude::*,
     sync::aref::ARef,
@@ -254,7 +255,7 @@ impl RequestQueue {
             if !(idle && self.shortage.get_or_insert_with(Patience::new).is_over()) {
                 return StageError::Full;
             }
-            dev_err!(
+            dev_err_deferred!(
                 self.dev,
                 "no memory for a request within {} s; device is not used any more\n",
                 ANSWER_TIMEOUT_SECS
@@ -264,7 +265,7 @@ impl RequestQueue {
         }
         // The ring has room for every slot, so this is a queue that is broken or gone.
         if self.health == Health::Running {
-            dev_err!(self.dev, "cannot add a request: {}\n", error.to_errno());
+            dev_err_deferred!(self.dev, "cannot add a request: {}\n", error.to_errno());
             self.mark_broken();
         }
         StageError::Failed(error)
@@ -326,6 +327,8 @@ impl RequestQueue {
                 let status = slot.status();
                 if !status.is_ok() {
                     too_many |= self.refusals.note(slot.request(), status).is_err();
+                } else if !self.refusals.failures.is_empty() {
+                    self.refusals.outdate(slot.request());
                 }
             }
             // There is room for all slots.
@@ -344,7 +347,7 @@ impl RequestQueue {
     #[cold]
     fn give_up_on_refusals(&mut self) {
         if self.health == Health::Running {
-            dev_err!(
+            dev_err_deferred!(
                 self.dev,
                 "too many refused requests; device is not used any more\n"
             );
@@ -368,7 +371,7 @@ impl RequestQueue {
     /// when the device wrote nonsense to it.
     pub(super) fn check_broken(&mut self) {
         if self.health == Health::Running && self.queue.is_broken() {
-            dev_err!(self.dev, "request queue is broken\n");
+            dev_err_deferred!(self.dev, "request queue is broken\n");
             self.health = Health::Broken;
         }
     }

@@ -3,6 +3,7 @@
 //! What becomes of a request that the device refused and that no caller collects.
 
 use kernel::{
+    dev_err_deferred,
     device,
     prelude::*,
     ratelimit::Ratelimit,
@@ -54,6 +55,11 @@ impl Refusals {
         })
     }
 
+    /// Whether to log one more message about a request.
+    pub(super) fn may_complain(&self) -> bool {
+        self.messages.check()
+    }
+
     /// The last endpoint of a domain is about to be detached. [`Self::forget_domain`] or
     /// [`Self::stays`] follows.
     pub(super) fn is_leaving(&mut self, domain: u32) {
@@ -76,7 +82,7 @@ impl Refusals {
                 domain,
                 denied: true,
             }) => {
-                dev_err!(
+                dev_err_deferred!(
                     self.dev,
                     "domain {} was denied, but is there: nothing is mapped in it any more\n",
                     domain
@@ -113,9 +119,18 @@ impl Refusals {
             Request::Unmap { domain, span } => self.failures.record_unmap(domain, span),
             _ => Ok(()),
         };
-        if self.messages.check() {
-            dev_err!(self.dev, "{} failed: {}\n", request, status);
+        if self.may_complain() {
+            dev_err_deferred!(self.dev, "{} failed: {}\n", request, status);
         }
         recorded
+    }
+
+    /// A request was done. With an UNMAP, nobody comes any more for refused MAPs in its range: their
+    /// caller has given up before it got to the sync.
+    #[cold]
+    pub(super) fn outdate(&mut self, request: Option<Request>) {
+        if let Some(Request::Unmap { domain, span }) = request {
+            let _ = self.failures.take_map(domain, span);
+        }
     }
 }

@@ -19,11 +19,15 @@
 //! for all of it.
 //!
 //! A wait ends: with the answer, with an error as soon as the virtqueue is broken, reset or gone,
-//! or with an error after [`ANSWER_TIMEOUT_SECS`], after which the device is not used any more.
+//! or with an error when the oldest request got no answer for [`ANSWER_TIMEOUT_SECS`], after which
+//! the device is not used any more.
+//!
+//! Messages are deferred: a console may be behind the very IOMMU, and to write to it maps memory.
 
 use core::ops::Range;
 
 use kernel::{
+    dev_err_deferred,
     device,
     new_mutex,
     prelude::*,
@@ -199,7 +203,24 @@ impl Engine {
         if failures.is_empty() {
             return Ok(());
         }
-        failures.take_map(domain, span).map_or(Ok(()), Err)
+        failures.take_map(domain, span).map_or(Ok(()), Err)?;
+        // A refusal that could not be remembered has ended the use of the device.
+        state.check_running()
+    }
+
+    /// Reports that the device may go on translating `span`: it is out of use, and did not get an
+    /// UNMAP, or did not answer it.
+    #[cold]
+    pub(super) fn report_lost_unmap(&self, domain: u32, span: Span) {
+        let state = self.state.lock();
+        // One that is closed has been reset, or is about to be.
+        if state.health == Health::Broken && state.refusals.may_complain() {
+            dev_err_deferred!(
+                self.dev,
+                "{} is not done, for the device is out of use: it may go on translating\n",
+                Request::Unmap { domain, span }
+            );
+        }
     }
 
     /// The device is about to be told to detach the last endpoint of a domain.
@@ -302,6 +323,7 @@ impl Engine {
         let mut looks: u32 = 0;
         let mut own_notify_at = LOOKS_BEFORE_OWN_NOTIFY;
         let mut patience = Patience::new();
+        let mut answered_before = state.answered_before();
 
         while state.answered_before() < target {
             state.check_running()?;
@@ -320,11 +342,16 @@ impl Engine {
             }
             looks = looks.saturating_add(1);
             if looks > LOOKS_BEFORE_OWN_NOTIFY && patience.is_over() {
-                self.give_up(target);
+                self.give_up(answered_before);
             }
             state = self.state.lock();
             self.reap(&mut state);
             state.check_broken();
+            if state.answered_before() != answered_before {
+                // It is slow, but it works.
+                answered_before = state.answered_before();
+                patience = Patience::new();
+            }
         }
         Ok(Some(state))
     }
@@ -364,12 +391,13 @@ impl Engine {
         progress
     }
 
-    /// Declares the device broken because it does not answer.
-    fn give_up(&self, target: u64) {
+    /// Declares the device broken because it does not answer the oldest request, which has this
+    /// number.
+    fn give_up(&self, oldest: u64) {
         let mut state = self.state.lock();
         self.reap(&mut state);
-        if state.health == Health::Running && state.answered_before() < target {
-            dev_err!(
+        if state.health == Health::Running && state.answered_before() == oldest {
+            dev_err_deferred!(
                 self.dev,
                 "no answer within {} s ({} of {} requests); device is not used any more\n",
                 ANSWER_TIMEOUT_SECS,
