@@ -191,7 +191,8 @@ impl virtio::Driver for VirtioIommu {
         _dev: &'bound virtio::Device<Core<'_>>,
         this: Pin<&Self::Data<'bound>>,
     ) -> Result {
-        this.viommu.suspend()
+        this.viommu.suspend();
+        Ok(())
     }
 
     fn restore<'bound>(

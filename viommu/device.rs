@@ -38,13 +38,12 @@ use kernel::{
 };
 
 use super::{
+    attachment::Attachment,
     domain::PagingDomain,
     domain_handle::DomainHandle,
-    endpoint::{
-        Attachment,
-        EndpointHandle, //
-    },
+    endpoint::EndpointHandle,
     ids::DomainIds,
+    places::Places,
     request::Engine,
     slot::Slot,
     table::EndpointTable, //
@@ -68,9 +67,9 @@ pub(crate) struct Viommu {
     #[pin]
     domain_ids: DomainIds,
     endpoints: Arc<EndpointTable>,
-    /// Serialises attaching and detaching: the groups that share a domain do not share a lock.
+    /// Its lock serialises attaching and detaching: groups that share a domain do not share a lock.
     #[pin]
-    attach: Mutex<()>,
+    places: Mutex<Places>,
     /// For messages about what the device says of endpoints and of itself.
     #[pin]
     complaints: Ratelimit,
@@ -99,7 +98,7 @@ impl Viommu {
                 engine <- engine,
                 domain_ids <- domain_ids,
                 endpoints,
-                attach <- new_mutex!(()),
+                places <- new_mutex!(Places::new()),
                 complaints <- Ratelimit::default_for(c"virtio_iommu: device"),
             }),
             GFP_KERNEL,
@@ -152,9 +151,9 @@ impl Viommu {
         self.complaints.check()
     }
 
-    /// Excludes all other attaching and detaching. May sleep.
-    pub(super) fn lock_attach(&self) -> MutexGuard<'_, ()> {
-        self.attach.lock()
+    /// Where endpoint ids are attached. Excludes all other attaching and detaching. May sleep.
+    pub(super) fn lock_places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock()
     }
 
     /// Ends all use of the device. Any context.
@@ -163,31 +162,20 @@ impl Viommu {
     }
 
     /// Prepares for a reset of the device that the endpoints survive. May sleep.
-    pub(crate) fn suspend(&self) -> Result {
-        let _attaching = self.lock_attach();
-        for endpoint in self.endpoints.all()? {
-            endpoint.suspend();
-        }
+    pub(crate) fn suspend(&self) {
+        let mut places = self.lock_places();
+        places.suspend();
         self.engine.close();
-        Ok(())
     }
 
     /// Takes up the device again, with a new queue that is ready. May sleep.
     ///
     /// Every endpoint returns to its domain, and every domain to its mappings. One that cannot is
-    /// reported and left to the global bypass; the others go on.
+    /// reported and blocked; the others go on.
     pub(crate) fn resume(&self, requests: Virtqueue<Slot>) -> Result {
-        let _attaching = self.lock_attach();
+        let mut places = self.lock_places();
         self.engine.reopen(requests)?;
-        for endpoint in self.endpoints.all()? {
-            if let Err(error) = endpoint.resume() {
-                dev_err!(
-                    endpoint.dev(),
-                    "cannot return to its domain: {}\n",
-                    error.to_errno()
-                );
-            }
-        }
+        places.resume(self);
         Ok(())
     }
 
@@ -295,10 +283,10 @@ impl driver::Driver for Viommu {
         let bypass = handle.endpoint.viommu().domain_ids.bypass();
         handle
             .endpoint
-            .attach(Attachment::Bypass(bypass.ok_or(ENODEV)?))
+            .attach(&Attachment::Bypass(bypass.ok_or(ENODEV)?))
     }
 
     fn attach_blocked(handle: Pin<&Self::Endpoint>) -> Result {
-        handle.endpoint.attach(Attachment::Blocked)
+        handle.endpoint.attach(&Attachment::Blocked)
     }
 }

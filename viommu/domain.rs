@@ -65,8 +65,12 @@ struct State {
     /// What was unmapped for a later flush.
     pending: Pending,
     presence: Presence,
-    /// Attached endpoints. Changed with the device's attach lock held as well.
+    /// Attached endpoint ids. Changed with the lock of the places held as well, as what follows.
     endpoints: usize,
+    /// Whether the device refused a part of what was mapped when the first was attached.
+    incomplete: bool,
+    /// Whether the device did not let go of an endpoint id that the driver has forgotten.
+    abandoned: bool,
 }
 
 /// What was removed from the mappings.
@@ -100,6 +104,8 @@ impl PagingDomain {
                     pending: Pending::new(),
                     presence: Presence::Absent,
                     endpoints: 0,
+                    incomplete: false,
+                    abandoned: false,
                 }),
             }),
             GFP_KERNEL,
@@ -144,46 +150,61 @@ impl PagingDomain {
         self.state.lock().mappings.translate(iova)
     }
 
-    /// Accounts for an endpoint that the device has attached to this domain. The first one brings
-    /// the mappings. The device's attach lock is held; may sleep.
+    /// Whether the device has all mappings, if it has the domain.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.state.lock().incomplete
+    }
+
+    /// Accounts for an endpoint id that the device has attached to this domain. The first one
+    /// brings the mappings. The lock of the places is held; may sleep.
+    ///
+    /// Fails if the device does not have all of them in the end. The id counts also then.
     pub(super) fn enter(&self) -> Result {
         {
             let mut state = self.state.lock();
             state.endpoints += 1;
             if state.endpoints > 1 {
-                return Ok(());
+                return if state.incomplete { Err(EIO) } else { Ok(()) };
             }
             state.presence = Presence::Replaying(0);
         }
         // An UNMAP that came after the last endpoint had left was refused. All is new now.
         self.viommu.engine().forget_domain(self.id);
         self.replay()
+            .inspect_err(|_| self.state.lock().incomplete = true)
     }
 
-    /// Prepares for the device detaching an endpoint from this domain: [`Self::leave`] follows, or
-    /// [`Self::stay`]. The device's attach lock is held.
+    /// Prepares for the device detaching an endpoint id from this domain: [`Self::leave`] follows,
+    /// or [`Self::stay`]. The lock of the places is held.
     pub(super) fn prepare_leave(&self) {
         if self.state.lock().endpoints == 1 {
             self.viommu.engine().domain_is_leaving(self.id);
         }
     }
 
-    /// The device has not detached the endpoint. The device's attach lock is held.
+    /// The device has not detached the endpoint id. The lock of the places is held.
     pub(super) fn stay(&self) {
         self.viommu.engine().domain_stays();
     }
 
-    /// Accounts for an endpoint that the device has detached from this domain. With the last one,
-    /// the device has dropped the mappings. The device's attach lock is held.
+    /// Accounts for an endpoint id that the device has detached from this domain. With the last
+    /// one, the device has dropped the mappings. The lock of the places is held.
     pub(super) fn leave(&self) {
         let mut state = self.state.lock();
         state.endpoints = state.endpoints.saturating_sub(1);
         if state.endpoints == 0 {
             state.presence = Presence::Absent;
+            state.incomplete = false;
             state.pending.clear();
             drop(state);
             self.viommu.engine().forget_domain(self.id);
         }
+    }
+
+    /// The device did not let go of an endpoint id that the driver forgets, and may keep the domain
+    /// and its mappings for good: its number is not used again. The lock of the places is held.
+    pub(super) fn abandon(&self) {
+        self.state.lock().abandoned = true;
     }
 
     /// Sends the mappings to the device, a ring-full for each notification.
@@ -399,6 +420,8 @@ impl PagingDomain {
 impl PinnedDrop for PagingDomain {
     fn drop(self: Pin<&mut Self>) {
         self.viommu.engine().forget_domain(self.id);
-        self.viommu.domain_ids().free(self.id);
+        if !self.state.lock().abandoned {
+            self.viommu.domain_ids().free(self.id);
+        }
     }
 }

@@ -17,12 +17,10 @@ use kernel::{
 };
 
 use super::{
+    attachment::Attachment,
     device::Viommu,
     domain::PagingDomain,
-    endpoint::{
-        Attachment,
-        EndpointHandle, //
-    },
+    endpoint::EndpointHandle,
     mappings::Mapping, //
 };
 use crate::uapi::Span;
@@ -41,7 +39,8 @@ impl driver::Domain for DomainHandle {
     type Driver = Viommu;
 
     fn attach(self: Pin<&Self>, endpoint: Pin<&EndpointHandle>) -> Result {
-        endpoint.endpoint.attach(Attachment::Paging(self.0.clone()))
+        let to = Attachment::Paging(self.0.clone());
+        endpoint.endpoint.attach(&to)
     }
 
     #[inline]

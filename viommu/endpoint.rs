@@ -12,18 +12,16 @@ use kernel::{
         ResvRegions,
         ResvType, //
     },
-    new_mutex,
     prelude::*,
     sync::{
         aref::ARef,
-        Arc,
-        Mutex, //
+        Arc, //
     }, //
 };
 
 use super::{
+    attachment::Attachment,
     device::Viommu,
-    domain::PagingDomain,
     regions::{
         Region,
         Regions, //
@@ -32,7 +30,6 @@ use super::{
 use crate::uapi::{
     ProbeReply,
     Property,
-    Request,
     ResvKind,
     Span, //
 };
@@ -48,69 +45,13 @@ const SW_MSI_WINDOW: Span = match Span::new(0x800_0000, 0x80f_ffff) {
 /// each granule of them, which is not to use up the guest's memory. x86 has 1 MiB, an ITS 64 KiB.
 const MAX_MSI: u64 = 16 << 20;
 
-/// What an endpoint is attached to.
-#[derive(Clone)]
-pub(super) enum Attachment {
-    /// No domain; the global bypass field decides about the endpoint's DMA.
-    None,
-    /// The bypass domain, which has this number: IO addresses are physical addresses.
-    Bypass(u32),
-    /// The domain that has no mappings.
-    Blocked,
-    /// A domain with mappings.
-    Paging(Arc<PagingDomain>),
-}
-
-impl Attachment {
-    /// The number of the domain, and whether it is the bypass domain.
-    fn domain(&self, viommu: &Viommu) -> Option<(u32, bool)> {
-        match self {
-            Attachment::None => None,
-            Attachment::Bypass(id) => Some((*id, true)),
-            Attachment::Blocked => Some((viommu.domain_ids().blocked(), false)),
-            Attachment::Paging(domain) => Some((domain.id(), false)),
-        }
-    }
-
-    /// The domain, if it keeps account of its endpoints.
-    fn paging(&self) -> Option<&PagingDomain> {
-        match self {
-            Attachment::Paging(domain) => Some(domain),
-            _ => None,
-        }
-    }
-
-    /// Accounts for an endpoint that was attached.
-    fn enter(&self) -> Result {
-        self.paging().map_or(Ok(()), PagingDomain::enter)
-    }
-
-    /// Prepares for an endpoint being detached: [`Self::leave`] or [`Self::stay`] follows.
-    fn prepare_leave(&self) {
-        self.paging().map_or((), PagingDomain::prepare_leave)
-    }
-
-    /// Accounts for an endpoint that could not be detached.
-    fn stay(&self) {
-        self.paging().map_or((), PagingDomain::stay)
-    }
-
-    /// Accounts for an endpoint that was detached.
-    fn leave(&self) {
-        self.paging().map_or((), PagingDomain::leave)
-    }
-}
-
 /// One endpoint device; it may have several ids.
-#[pin_data]
 pub(super) struct Endpoint {
     viommu: Arc<Viommu>,
     dev: ARef<device::Device>,
     ids: KVec<u32>,
     /// What the device declared as reserved.
     regions: Regions,
-    #[pin]
-    attachment: Mutex<Attachment>,
 }
 
 /// What the IOMMU core holds of an endpoint.
@@ -133,6 +74,7 @@ impl EndpointHandle {
             dev_dbg!(dev, "not linked to its IOMMU, which is below it\n");
         }
         let endpoint = Endpoint::new(viommu, dev, fwspec)?;
+        endpoint.viommu.lock_places().add(&endpoint.ids)?;
         let handle = EndpointHandle {
             endpoint,
             _link: link,
@@ -148,7 +90,9 @@ impl EndpointHandle {
 
 impl Drop for EndpointHandle {
     fn drop(&mut self) {
-        self.endpoint.viommu.endpoints().remove(&self.endpoint);
+        let endpoint = &*self.endpoint;
+        endpoint.viommu.endpoints().remove(endpoint);
+        endpoint.viommu.lock_places().remove(&endpoint.ids);
     }
 }
 
@@ -165,17 +109,13 @@ impl Endpoint {
             return Err(EINVAL);
         }
         let regions = probe_regions(&viommu, dev, &ids)?;
-        let dev = ARef::from(dev);
-        Arc::pin_init(
-            pin_init!(Endpoint {
-                viommu,
-                dev,
-                ids,
-                regions,
-                attachment <- new_mutex!(Attachment::None),
-            }),
-            GFP_KERNEL,
-        )
+        let endpoint = Endpoint {
+            viommu,
+            dev: dev.into(),
+            ids,
+            regions,
+        };
+        Ok(Arc::new(endpoint, GFP_KERNEL)?)
     }
 
     /// The endpoint's device.
@@ -222,153 +162,26 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Attaches the endpoint to `new`, taking it from what it was attached to.
+    /// Attaches the endpoint to `to`, taking it from what it was attached to.
     ///
     /// On failure the endpoint stays where it was, and both domains are as they were. May sleep.
-    pub(super) fn attach(&self, new: Attachment) -> Result {
-        let _attaching = self.viommu.lock_attach();
-        let mut current = self.attachment.lock();
-
-        // A device may drop a domain's mappings when its only endpoint is attached to it again.
-        if current.domain(&self.viommu) == new.domain(&self.viommu) {
-            return Ok(());
-        }
-        current.prepare_leave();
-        self.send_attach(&current, &new)
-            .inspect_err(|_| current.stay())?;
-
-        current.leave();
-        if let Err(error) = new.enter() {
-            dev_err!(
-                self.dev,
-                "cannot give its domain the mappings: {}\n",
-                error.to_errno()
-            );
-            *current = self.recover(&new, &current);
-            new.leave();
-            return Err(error);
-        }
-        *current = new;
-        Ok(())
-    }
-
-    /// Takes the endpoint back from `new`, a domain that could not get its mappings, to `old`.
-    /// Returns where it ended up.
-    fn recover(&self, new: &Attachment, old: &Attachment) -> Attachment {
-        let mut now = new;
-        if self.send_attach(new, old).is_ok() {
-            now = old;
-            if old.enter().is_ok() {
-                return old.clone();
+    pub(super) fn attach(&self, to: &Attachment) -> Result {
+        let viommu = &*self.viommu;
+        let attached = viommu
+            .lock_places()
+            .attach(viommu, &self.dev, &self.ids, to);
+        attached.inspect_err(|error| {
+            // Of a device that is shut down nothing is expected.
+            if *error != ENODEV && viommu.may_complain() {
+                dev_err!(self.dev, "cannot be attached: {}\n", error.to_errno());
             }
-            old.leave();
-        }
-        // A domain without some of its mappings is worse than none.
-        match self.send_attach(now, &Attachment::Blocked) {
-            Ok(()) => {
-                dev_err!(self.dev, "former domain is lost; DMA is blocked\n");
-                Attachment::Blocked
-            }
-            Err(error) => {
-                dev_err!(
-                    self.dev,
-                    "former domain is lost, and DMA cannot be blocked: {}\n",
-                    error.to_errno()
-                );
-                Attachment::None
-            }
-        }
+        })
     }
 
     /// Detaches the endpoint, so that the device forgets it. May sleep.
     pub(super) fn detach(&self) {
-        let _attaching = self.viommu.lock_attach();
-        let mut current = self.attachment.lock();
-
-        current.prepare_leave();
-        if let Err(error) = self.send_detach(&current, &self.ids) {
-            // With the device gone there is nothing to detach from.
-            if error != ENODEV {
-                dev_err!(self.dev, "cannot detach: {}\n", error.to_errno());
-            }
-        }
-        current.leave();
-        *current = Attachment::None;
-    }
-
-    /// Accounts for a device that is about to be reset: it forgets every attachment, the driver
-    /// does not. The caller holds the attach lock.
-    pub(super) fn suspend(&self) {
-        self.attachment.lock().leave();
-    }
-
-    /// Attaches the endpoint again, after [`Self::suspend`] and a reset. The caller holds the
-    /// attach lock; may sleep.
-    pub(super) fn resume(&self) -> Result {
-        let mut attachment = self.attachment.lock();
-        let attached = self.send_attach(&Attachment::None, &attachment);
-        let result = attached.and_then(|()| attachment.enter().inspect_err(|_| attachment.leave()));
-        if result.is_err() {
-            // So that attaching again heals it.
-            *attachment = Attachment::None;
-        }
-        result
-    }
-
-    /// Attaches all ids to the domain of `new`; none on failure.
-    fn send_attach(&self, old: &Attachment, new: &Attachment) -> Result {
-        let Some((domain, bypass)) = new.domain(&self.viommu) else {
-            return self.send_detach(old, &self.ids);
-        };
-        for (done, &endpoint) in self.ids.iter().enumerate() {
-            let request = Request::Attach {
-                domain,
-                endpoint,
-                bypass,
-            };
-            if let Err(error) = self.viommu.engine().call(request) {
-                self.roll_back(old, new, &self.ids[..done]);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves the ids that were attached to `new` back. The others never left `old`, so the device
-    /// still has its mappings.
-    fn roll_back(&self, old: &Attachment, new: &Attachment, ids: &[u32]) {
-        let result = match old.domain(&self.viommu) {
-            None => self.send_detach(new, ids),
-            Some((domain, bypass)) => ids.iter().try_for_each(|&endpoint| {
-                self.viommu.engine().call(Request::Attach {
-                    domain,
-                    endpoint,
-                    bypass,
-                })
-            }),
-        };
-        if let Err(error) = result {
-            dev_err!(
-                self.dev,
-                "cannot go back to its former domain: {}\n",
-                error.to_errno()
-            );
-        }
-    }
-
-    fn send_detach(&self, from: &Attachment, ids: &[u32]) -> Result {
-        let Some((domain, _)) = from.domain(&self.viommu) else {
-            return Ok(());
-        };
-        let mut result = Ok(());
-        for &endpoint in ids {
-            let detached = self
-                .viommu
-                .engine()
-                .call(Request::Detach { domain, endpoint });
-            result = result.and(detached);
-        }
-        result
+        let viommu = &*self.viommu;
+        viommu.lock_places().detach(viommu, &self.dev, &self.ids);
     }
 }
 

@@ -11,8 +11,10 @@
 //!   │     ├─ window         which requests are answered
 //!   │     └─ refusals       requests that were refused, and
 //!   │        └─ failures        those that somebody has to know of
-//!   ├─ endpoint     devices behind the IOMMU, and what each is attached to
-//!   │  └─ regions       what an endpoint reserves
+//!   ├─ endpoint     devices behind the IOMMU, and
+//!   │  └─ regions       what they reserve
+//!   ├─ places       where the device has each endpoint id
+//!   │  └─ attachment    what it can be attached to
 //!   ├─ domain_handle  what the core asks of a domain
 //!   ├─ domain       paging and identity-mapped domains
 //!   │  ├─ mappings      the tree of mappings
@@ -25,11 +27,11 @@
 //!   └─ debugfs      counters
 //! ```
 //!
-//! Locks are taken in this order: group (the core's), [`device::Viommu`]'s attach lock, an
-//! endpoint's attachment, the engine's for who collects an answer, a domain's state, the engine's
-//! state. The last two are spinlocks with interrupts disabled, and nothing waits for the device
+//! Locks are taken in this order: group (the core's), [`device::Viommu`]'s places, the engine's
+//! for who collects an answer, a domain's state, the engine's state. The last two are spinlocks with interrupts disabled, and nothing waits for the device
 //! under them. No other lock is taken under the domain numbers', the table's and the event queue's.
 
+mod attachment;
 pub(crate) mod bypass;
 pub(crate) mod config;
 pub(crate) mod debugfs;
@@ -43,6 +45,7 @@ mod ids;
 mod mappings;
 mod patience;
 mod pending;
+mod places;
 mod queue;
 mod refusals;
 mod regions;

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The endpoints of an IOMMU, by id: a fault can name the device, and resume finds them all.
+//! The endpoints of an IOMMU, by id: a fault can name the device.
 
 use kernel::{
+    device,
     prelude::*,
     rbtree::{
         RBTree,
         RBTreeNode, //
     },
     sync::{
+        aref::ARef,
         new_spinlock_irq,
         Arc,
         SpinLockIrq, //
@@ -17,11 +19,18 @@ use kernel::{
 
 use super::endpoint::Endpoint;
 
+/// An id, and the address of an endpoint that has it, to tell those apart that share one.
+type Key = (u32, usize);
+
+fn key(id: u32, endpoint: &Endpoint) -> Key {
+    (id, core::ptr::from_ref(endpoint).addr())
+}
+
 /// The endpoints of one IOMMU. Looked up in interrupt context.
 #[pin_data]
 pub(crate) struct EndpointTable {
     #[pin]
-    endpoints: SpinLockIrq<RBTree<u32, Arc<Endpoint>>>,
+    endpoints: SpinLockIrq<RBTree<Key, Arc<Endpoint>>>,
 }
 
 impl EndpointTable {
@@ -34,50 +43,34 @@ impl EndpointTable {
     /// Enters an endpoint under each of its ids. May sleep.
     pub(super) fn insert(&self, endpoint: &Arc<Endpoint>) -> Result {
         for &id in endpoint.ids() {
-            let node = RBTreeNode::new(id, endpoint.clone(), GFP_KERNEL)?;
-            let replaced = self.endpoints.lock().insert(node);
-            // What it frees is freed without the lock.
-            drop(replaced);
+            let node = RBTreeNode::new(key(id, endpoint), endpoint.clone(), GFP_KERNEL)?;
+            // Nothing is replaced: an endpoint has each of its ids once.
+            let _ = self.endpoints.lock().insert(node);
         }
         Ok(())
     }
 
-    /// Removes an endpoint from each of its ids, unless another has taken it over. May sleep.
+    /// Removes an endpoint from each of its ids. May sleep.
     pub(super) fn remove(&self, endpoint: &Endpoint) {
-        for id in endpoint.ids() {
-            let removed = {
-                let mut endpoints = self.endpoints.lock();
-                match endpoints.get(id) {
-                    Some(entry) if core::ptr::eq(&**entry, endpoint) => endpoints.remove_node(id),
-                    _ => None,
-                }
-            };
+        for &id in endpoint.ids() {
+            let removed = self.endpoints.lock().remove_node(&key(id, endpoint));
+            // What this frees is freed without the lock.
             drop(removed);
         }
     }
 
-    /// Runs `f` on the endpoint that has an id. Any context.
+    /// Runs `f` on an endpoint that has an id. Any context.
     pub(super) fn with<R>(&self, id: u32, f: impl FnOnce(Option<&Endpoint>) -> R) -> R {
-        f(self.endpoints.lock().get(&id).map(|endpoint| &**endpoint))
+        let endpoints = self.endpoints.lock();
+        let cursor = endpoints.cursor_lower_bound(&(id, 0));
+        let found = cursor.as_ref().map(|cursor| cursor.current());
+        f(found
+            .filter(|(key, _)| key.0 == id)
+            .map(|(_, endpoint)| &**endpoint))
     }
 
-    /// Returns each endpoint once. May sleep.
-    pub(super) fn all(&self) -> Result<KVec<Arc<Endpoint>>> {
-        let mut all = KVec::new();
-        loop {
-            let count = self.endpoints.lock().iter().count();
-            all.reserve(count, GFP_KERNEL)?;
-
-            let endpoints = self.endpoints.lock();
-            if endpoints.iter().count() > all.capacity() {
-                continue;
-            }
-            for (id, endpoint) in endpoints.iter() {
-                if endpoint.ids().first() == Some(id) {
-                    let _ = all.push_within_capacity(endpoint.clone());
-                }
-            }
-            return Ok(all);
-        }
+    /// The device of an endpoint that has an id. May sleep: the caller may drop the last reference.
+    pub(super) fn device(&self, id: u32) -> Option<ARef<device::Device>> {
+        self.with(id, |endpoint| Some(endpoint?.dev().into()))
     }
 }
