@@ -155,8 +155,17 @@ impl Failures {
         first
     }
 
+    /// Whether `span`, in which nothing is mapped any more, cannot be mapped again.
+    ///
+    /// Forgets what was refused to a caller who gave up before the sync, and has unmapped it.
+    #[cold]
+    pub(super) fn is_in_the_way(&mut self, domain: u32, span: Span) -> bool {
+        let _ = self.take_map(domain, span);
+        self.may_be_stale(domain, span)
+    }
+
     /// Whether the device may still translate a part of `span` that was unmapped.
-    pub(super) fn may_be_stale(&self, domain: u32, span: Span) -> bool {
+    fn may_be_stale(&self, domain: u32, span: Span) -> bool {
         self.list.iter().any(|failure| {
             failure.kind == Kind::Unmap && failure.domain == domain && failure.span.overlaps(span)
         })
@@ -206,6 +215,17 @@ mod tests {
 
         assert_eq!(failures.take_map(1, Span::ALL), Some(EINVAL));
         assert!(failures.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn refused_map_is_in_nobodys_way() -> Result {
+        let mut failures = Failures::new()?;
+        assert!(failures.record_map(1, span(10, 19), ENOMEM).is_ok());
+        assert!(failures.record_map(1, span(30, 39), EINVAL).is_ok());
+
+        assert!(!failures.is_in_the_way(1, span(0, 14)));
+        assert_eq!(failures.take_map(1, Span::ALL), Some(EINVAL));
         Ok(())
     }
 

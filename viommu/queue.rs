@@ -194,8 +194,8 @@ impl RequestQueue {
     #[inline]
     pub(super) fn stage(&mut self, request: Request) -> Result<(), StageError> {
         if let Request::Map { domain, span, .. } = request {
-            let failures = &self.refusals.failures;
-            if !failures.is_empty() && failures.may_be_stale(domain, span) {
+            let failures = &mut self.refusals.failures;
+            if !failures.is_empty() && failures.is_in_the_way(domain, span) {
                 return Err(StageError::Failed(EIO));
             }
         }
@@ -327,8 +327,6 @@ impl RequestQueue {
                 let status = slot.status();
                 if !status.is_ok() {
                     too_many |= self.refusals.note(slot.request(), status).is_err();
-                } else if !self.refusals.failures.is_empty() {
-                    self.refusals.outdate(slot.request());
                 }
             }
             // There is room for all slots.

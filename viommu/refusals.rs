@@ -124,13 +124,4 @@ impl Refusals {
         }
         recorded
     }
-
-    /// A request was done. With an UNMAP, nobody comes any more for refused MAPs in its range: their
-    /// caller has given up before it got to the sync.
-    #[cold]
-    pub(super) fn outdate(&mut self, request: Option<Request>) {
-        if let Some(Request::Unmap { domain, span }) = request {
-            let _ = self.failures.take_map(domain, span);
-        }
-    }
 }

@@ -11,6 +11,7 @@ SCENARIOS = {
     "map_and_unmap": 600,
     "one_domain": 600,
     "refused_maps": 600,
+    "outdated_refusals": 600,
     "refused_unmaps": 600,
     "calls": 600,
     "interrupts": 300,
@@ -24,6 +25,7 @@ SCENARIOS = {
     "silent": 3,
     "nonsense": 600,
     "unmappable": 400,
+    "unmappable_for_ever": 3,
     # Of the model itself
     "messages_arrive": 1000,
     "loads_are_weak": 20,
@@ -50,6 +52,9 @@ MUTANTS = {
     "forgets-early": "last_endpoint",
     "believed": "denied_but_there",
     "lost-failure": "refused_maps",
+    "lost-stale": "refused_unmaps",
+    "never-outdated": "outdated_refusals",
+    "hope-for-ever": "unmappable_for_ever",
     "no-hope": "unmappable",
 }
 

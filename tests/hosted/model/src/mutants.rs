@@ -150,6 +150,27 @@ pub const MUTANTS: &[Mutant] = &[
         "self.record(domain, span, Kind::Map(error))",
         "Ok(())",
     ),
+    // A refused UNMAP is forgotten.
+    mutant(
+        "lost-stale",
+        "failures",
+        "self.record(domain, span, Kind::Unmap)",
+        "Ok(())",
+    ),
+    // A refused MAP is remembered although its range is mapped again.
+    mutant(
+        "never-outdated",
+        "failures",
+        "        let _ = self.take_map(domain, span);\n",
+        "",
+    ),
+    // Memory for a request is waited for, for ever.
+    mutant(
+        "hope-for-ever",
+        "queue",
+        "if !(idle && self.shortage.get_or_insert_with(Patience::new).is_over()) {",
+        "if !(idle && self.shortage.get_or_insert_with(Patience::new).is_over() && false) {",
+    ),
     // A request that cannot be mapped for DMA breaks the device at once.
     mutant(
         "no-hope",

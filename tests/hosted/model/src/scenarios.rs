@@ -38,6 +38,7 @@ pub const ALL: &[Scenario] = &[
     scenario("map_and_unmap", map_and_unmap),
     scenario("one_domain", one_domain),
     scenario("refused_maps", refused_maps),
+    scenario("outdated_refusals", outdated_refusals),
     scenario("refused_unmaps", refused_unmaps),
     scenario("calls", calls),
     scenario("interrupts", interrupts),
@@ -55,6 +56,11 @@ pub const ALL: &[Scenario] = &[
     },
     scenario("nonsense", nonsense),
     scenario("unmappable", unmappable),
+    Scenario {
+        name: "unmappable_for_ever",
+        run: unmappable_for_ever,
+        steps: 3_000_000,
+    },
 ];
 
 const fn scenario(name: &'static str, run: fn()) -> Scenario {
@@ -129,6 +135,31 @@ fn refused_maps() {
                 let expected = if refused { Err(ENOMEM) } else { Ok(()) };
                 assert_eq!(rig.sync_map(domain, page), expected, "of {page:#x}");
                 assert_eq!(rig.sync_map(domain, page), Ok(()), "told twice");
+            }
+        })
+    });
+    join(cpus.collect());
+    rig.end(room);
+}
+
+/// The device refuses a MAP, and who made it unmaps before it asks. The next one there is told of its
+/// own fate.
+fn outdated_refusals() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    rig.iommu().remaps = true;
+    let cpus = (1..4).map(|domain| {
+        rig.cpu(move |rig| {
+            for _ in 0..3 {
+                let page = rig.page();
+                rig.map_to(domain, page, REFUSED).expect("a healthy device");
+                rig.unmap(domain, page).expect("a healthy device");
+                rig.sync().expect("a healthy device");
+                let refused = once_in(2);
+                let phys = if refused { REFUSED } else { 0 };
+                rig.map_to(domain, page, phys).expect("a healthy device");
+                let expected = if refused { Err(ENOMEM) } else { Ok(()) };
+                assert_eq!(rig.sync_map(domain, page), expected, "of {page:#x}");
             }
         })
     });
@@ -264,9 +295,13 @@ fn smallest_ring() {
     rig.end(room);
 }
 
-/// The queue breaks: the device wrote nonsense to it, or the virtio core takes it away.
+/// The queue breaks: the device wrote nonsense to it, or the virtio core takes it away. It meets
+/// requests of every kind, in rings of every size, and a CPU that is interrupted by another user.
 fn broken() {
     let mut behaviour = Behaviour::healthy();
+    if once_in(4) {
+        behaviour.ring_size = 2;
+    }
     if once_in(2) {
         behaviour.breaks_after = Some(random(12));
     }
@@ -274,11 +309,23 @@ fn broken() {
     let mut cpus: Vec<_> = (1..4)
         .map(|domain| {
             rig.cpu(move |rig| {
+                for interrupt in 0..random(3) as u32 {
+                    let rig = rig.clone();
+                    model::on_interrupt(random(8 << random(5)), move || {
+                        let result = rig.turn(10 * domain + interrupt);
+                        assert!(matches!(result, Ok(()) | Err(EIO)), "{result:?}");
+                    });
+                }
                 let error = loop {
-                    let result = if once_in(3) {
-                        rig.engine.call(attach(0))
-                    } else {
-                        rig.turn(domain)
+                    let result = match random(5) {
+                        0 => rig.engine.call(attach(0)),
+                        1 => check_probe(&rig, domain),
+                        2 => {
+                            // Waits, too
+                            rig.engine.forget_domain(domain);
+                            rig.sync()
+                        }
+                        _ => rig.turn(domain),
                     };
                     if let Err(error) = result {
                         break error;
@@ -444,4 +491,27 @@ fn unmappable() {
     join(cpus.collect());
     model::set_unmappable(0);
     rig.end(room);
+}
+
+/// No buffer can be mapped for DMA any more. Every wait ends, and that is told once.
+fn unmappable_for_ever() {
+    let rig = Rig::new(Behaviour::healthy());
+    rig.sync().expect("a healthy device");
+    model::set_unmappable(1);
+    model::set_tick(3_000_000_000);
+    let cpus = (1..3).map(|domain| {
+        rig.cpu(move |rig| {
+            let error = if once_in(2) {
+                rig.engine.call(attach(0))
+            } else {
+                rig.turn(domain)
+            };
+            assert_eq!(error, Err(EIO));
+        })
+    });
+    join(cpus.collect());
+    let told = model::take_log();
+    let told = told.iter().filter(|line| line.contains("no memory"));
+    assert_eq!(told.count(), 1, "messages");
+    rig.end_broken();
 }
