@@ -197,16 +197,14 @@ impl Places {
             let Err(error) = place.move_to(viommu, &Attachment::None) else {
                 continue;
             };
-            let left = core::mem::replace(&mut place.now, Attachment::None);
-            // ENOENT: the device does not know of it any more.
-            if error != ENOENT {
-                left.abandon();
-            }
-            left.leave();
             // With the device gone there is nothing to detach from.
             if error != ENODEV {
                 dev_err!(dev, "cannot detach: {}\n", error.to_errno());
+                place.block(viommu, dev);
             }
+            let left = core::mem::replace(&mut place.now, Attachment::None);
+            left.abandon();
+            left.leave();
         }
     }
 

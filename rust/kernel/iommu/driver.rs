@@ -95,6 +95,8 @@
 //!         Ok(try_pin_init!(Endpoint { id }? Error))
 //!     }
 //!
+//!     fn release(_ep: Pin<&Endpoint>, _dev: &Device) {}
+//!
 //!     fn capable(_ep: Pin<&Endpoint>, cap: Capability) -> bool {
 //!         cap == Capability::CacheCoherency
 //!     }
@@ -327,11 +329,12 @@ pub trait Driver: Send + Sync + Sized + 'static {
         fwspec: FwSpec<'_>,
     ) -> Result<impl PinInit<Self::Endpoint, Error>>;
 
-    /// The endpoint goes away: it is unplugged, or the IOMMU is unregistered.
+    /// The endpoint goes away: it is unplugged, or the IOMMU is unregistered. May sleep.
     ///
-    /// Unless the endpoint could not be set up in the first place,
-    /// [`attach_blocked`](Self::attach_blocked) has been called before. `ep` is dropped afterwards.
-    fn release(_ep: Pin<&Self::Endpoint>, _dev: &device::Device) {}
+    /// Its DMA has to be blocked, or passed on untranslated, when this returns: the core frees the
+    /// domain that the endpoint is attached to. That must not affect another endpoint, even if it
+    /// shares an ID with this one. `ep` is dropped afterwards.
+    fn release(ep: Pin<&Self::Endpoint>, dev: &device::Device);
 
     /// Returns whether the IOMMU can do `cap` for the endpoint.
     fn capable(ep: Pin<&Self::Endpoint>, cap: Capability) -> bool;
@@ -376,13 +379,10 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// Makes the IOMMU block all DMA of the endpoint, which leaves the domain that it is attached
     /// to now, if any.
     ///
-    /// Needs no domain, so it works when memory is short. It is also the last thing to happen to an
-    /// endpoint, before [`release`](Self::release).
+    /// Needs no domain, so it works when memory is short.
     ///
     /// # Errors
     ///
-    /// As for [`Domain::attach`]. In the case of a release the core ignores the error and frees the
-    /// domain that the endpoint was attached to. Hence an endpoint must not rely on a domain
-    /// existing, other than by owning a part of it.
+    /// As for [`Domain::attach`].
     fn attach_blocked(ep: Pin<&Self::Endpoint>) -> Result;
 }

@@ -282,9 +282,8 @@ fn is_at_or_below(dev: &Device<Bound>, hwdev: &Device<Bound>) -> bool {
 /// [`Registration::new`] is unbound. Dropping it does not end it: that could happen anywhere, as in
 /// a callback of [`Driver`], which would be left with an endpoint that is gone.
 ///
-/// To unregister is to release all endpoints. They are left blocked, see
-/// [`Driver::attach_blocked`]. When it is done, an endpoint is left only if it was being unplugged
-/// at the same time.
+/// To unregister is to release all endpoints, see [`Driver::release`]. When it is done, an endpoint
+/// is left only if it was being unplugged at the same time.
 ///
 /// The core does not take the drivers of endpoints into account: one that has DMA under way, or
 /// mappings, is neither stopped nor told. If it maps or unmaps meanwhile, the core uses memory that

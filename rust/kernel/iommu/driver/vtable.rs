@@ -95,10 +95,10 @@ impl<T: Driver> VTable<T> {
 
     /// The blocked domain, of which there is one for all IOMMUs of a driver.
     ///
-    /// The core does not write to a domain that a driver has in `blocked_domain` and
-    /// `release_domain`: it neither initializes it (`iommu_domain_init()` is for those that come
-    /// out of a `domain_alloc` function), nor gives it a cookie, and freeing it does nothing as it
-    /// has no `free`. So it can be in read-only memory, although C has no `const` there.
+    /// The core does not write to a domain that a driver has in `blocked_domain`: it neither
+    /// initializes it (`iommu_domain_init()` is for those that come out of a `domain_alloc`
+    /// function), nor gives it a cookie, and freeing it does nothing as it has no `free`. So it can
+    /// be in read-only memory, although C has no `const` there.
     const BLOCKED: &'static bindings::iommu_domain = &bindings::iommu_domain {
         type_: bindings::IOMMU_DOMAIN_BLOCKED,
         ops: Self::BLOCKED_OPS,
@@ -122,7 +122,6 @@ impl<T: Driver> VTable<T> {
         default_domain_ops: Self::PAGING_OPS,
         owner: T::Module::THIS_MODULE.as_ptr(),
         blocked_domain: ptr::from_ref(Self::BLOCKED).cast_mut(),
-        release_domain: ptr::from_ref(Self::BLOCKED).cast_mut(),
         ..pin_init::zeroed()
     };
 }
