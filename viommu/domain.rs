@@ -350,7 +350,9 @@ impl PagingDomain {
     }
 
     /// Returns when the device does not translate `span` any more. The caller holds no lock.
-    #[inline]
+    ///
+    /// Not a part of its callers, which often find that there is nothing to do.
+    #[inline(never)]
     pub(super) fn unmap_and_sync(&self, span: Span) {
         let engine = self.viommu.engine();
         if engine.unmap_and_sync(self.id, span).is_err() {
