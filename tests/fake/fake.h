@@ -257,6 +257,7 @@ struct fake_viommu {
 	void (*config_hook)(struct fake_viommu *fake, unsigned int offset);
 	unsigned int hook_calls;
 	bool refuse_features;
+	bool refuse_vqs;
 	bool notify_fails;
 	struct irq_work config_irq;
 
@@ -280,6 +281,8 @@ struct fake_viommu {
 	/* If set, another CPU answers, this many microseconds later. */
 	bool async;
 	unsigned int async_delay_us;
+	/* Then, it answers one request at a time, this many milliseconds apart. */
+	unsigned int async_pace_ms;
 	struct fake_worker __percpu *workers;
 };
 
@@ -319,7 +322,7 @@ int fake_vq_create(struct fake_viommu *fake, unsigned int index,
 		   const struct virtqueue_info *info, struct virtqueue **vq);
 void fake_vq_destroy(struct fake_vq *fvq);
 void fake_vq_sync(struct fake_viommu *fake);
-void fake_answer_available(struct fake_viommu *fake);
+unsigned int fake_answer_available(struct fake_viommu *fake, unsigned int max);
 void fake_release_held(struct fake_viommu *fake, bool reverse);
 unsigned int fake_nr_held(struct fake_viommu *fake);
 unsigned int fake_event_buffers(struct fake_viommu *fake);

@@ -93,7 +93,7 @@ static int fake_find_vqs(struct virtio_device *vdev, unsigned int nvqs,
 		if (!vqs_info[i].name)
 			continue;
 		ret = -ENOENT;
-		if (index < FAKE_NR_VQS)
+		if (index < FAKE_NR_VQS && !fake->refuse_vqs)
 			ret = fake_vq_create(fake, index++, &vqs_info[i],
 					     &vqs[i]);
 		if (ret) {
@@ -150,10 +150,15 @@ static void fake_work(struct work_struct *work)
 {
 	struct fake_worker *worker = container_of(work, struct fake_worker,
 						  work);
+	struct fake_viommu *fake = worker->fake;
 
-	if (worker->fake->async_delay_us)
-		udelay(worker->fake->async_delay_us);
-	fake_answer_available(worker->fake);
+	if (fake->async_delay_us)
+		udelay(fake->async_delay_us);
+	if (!fake->async_pace_ms)
+		fake_answer_available(fake, UINT_MAX);
+	else
+		while (fake_answer_available(fake, 1))
+			msleep(fake->async_pace_ms);
 }
 
 static void fake_vdev_release(struct device *dev)

@@ -108,15 +108,25 @@ bool test_register(struct fake_test *t)
 }
 
 /* Chooses the ids of an endpoint that is not plugged in yet. */
+void test_set_ids(struct fake_test *t, unsigned int index, unsigned int nr_ids,
+		  const u32 *ids)
+{
+	struct fake_endpoint *endpoint = &t->endpoints[index].fake;
+
+	endpoint->nr_ids = nr_ids;
+	memcpy(endpoint->ids, ids, nr_ids * sizeof(*ids));
+}
+
+/* The same, with ids that no other endpoint has. */
 void test_set_endpoint(struct fake_test *t, unsigned int index,
 		       unsigned int nr_ids)
 {
-	struct fake_endpoint *endpoint = &t->endpoints[index].fake;
+	u32 ids[FAKE_MAX_IDS];
 	unsigned int i;
 
-	endpoint->nr_ids = nr_ids;
 	for (i = 0; i < nr_ids; i++)
-		endpoint->ids[i] = 0x100 * index + 8 + i;
+		ids[i] = 0x100 * index + 8 + i;
+	test_set_ids(t, index, nr_ids, ids);
 }
 
 /* Plugs an endpoint in. Returns whether the IOMMU core has accepted it. */

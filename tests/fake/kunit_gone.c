@@ -229,6 +229,52 @@ static void fake_gone_meanwhile(struct kunit *test)
 	}
 }
 
+struct gone_up_case {
+	const char *name;
+	struct fake_rule rule;
+	bool slow;
+};
+
+static const struct gone_up_case gone_up_cases[] = {
+	{ "answers nonsense",
+	  { FAKE_RULE(VIRTIO_IOMMU_T_MAP), .completion = FAKE_OUT_OF_RANGE } },
+	{ "never answers",
+	  { FAKE_RULE(VIRTIO_IOMMU_T_MAP), .completion = FAKE_NEVER },
+	  .slow = true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(gone_up, gone_up_cases, name);
+
+/*
+ * The driver has given the device up, which may go on translating: what is unmapped
+ * from then on is reported with its range.
+ */
+static void fake_gone_unmap(struct kunit *test)
+{
+	const struct gone_up_case *param = test->param_value;
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+	char iova[32];
+
+	if (param->slow)
+		test_is_slow(t);
+	test_needs_unsafe(t, "spins for ever");
+	domain = test_start_domain(t, NULL, 1);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
+	KUNIT_ASSERT_EQ(test, test_map(t, domain, 16, 4, 0, TEST_RW), 0);
+	test_rule(t, &param->rule);
+	KUNIT_EXPECT_LT(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
+
+	test_log_mark(t);
+	test_unmap(t, domain, 16, 4);
+	scnprintf(iova, sizeof(iova), "%llx", domain->base + 16 * t->granule);
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_has(t, fake_name(t->fake), iova),
+			      "the UNMAP of %s is not reported", iova);
+	kunit_warning_suppress(test) {
+		test_stop(t);
+	}
+}
+
 #ifdef CONFIG_PM_SLEEP
 /* Everything is as it was after a suspend to RAM, which resets the device. */
 static void fake_gone_suspend(struct kunit *test)
@@ -270,6 +316,7 @@ static struct kunit_case fake_gone_cases[] = {
 	KUNIT_CASE(fake_gone_by_surprise),
 	KUNIT_CASE(fake_gone_domains),
 	KUNIT_CASE_PARAM(fake_gone_meanwhile, gone_gen_params),
+	KUNIT_CASE_PARAM(fake_gone_unmap, gone_up_gen_params),
 #ifdef CONFIG_PM_SLEEP
 	KUNIT_CASE(fake_gone_suspend),
 #endif

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The smallest ring, in which one request is in the way of all others.
+ * Rings that are full: one request is in the way of all others.
  */
 #include <linux/completion.h>
 #include <linux/irq_work.h>
 #include <linux/ktime.h>
+#include <linux/sizes.h>
 #include <linux/smp.h>
 #include <linux/workqueue.h>
 
@@ -110,8 +111,154 @@ static void fake_ring_interrupted(struct kunit *test)
 	test_expect_agree(t, "afterwards");
 }
 
+struct replay_run {
+	struct fake_test *t;
+	struct test_domain *domain;
+	struct work_struct attach;
+	struct completion seen;
+	struct completion stalled;
+	bool go_on;
+	int ret;
+	s64 ms;
+};
+
+static void replay_attach(struct work_struct *work)
+{
+	struct replay_run *run = container_of(work, struct replay_run, attach);
+	ktime_t start = ktime_get();
+
+	run->ret = test_attach(run->t, 0, run->domain);
+	run->ms = ktime_ms_delta(ktime_get(), start);
+}
+
+/* Keeps a CPU from its work for a while. */
+static void replay_stall(void *data)
+{
+	ktime_t deadline = ktime_add_ms(ktime_get(), PROMPT_MS);
+	struct replay_run *run = data;
+
+	complete(&run->stalled);
+	while (!READ_ONCE(run->go_on) && ktime_before(ktime_get(), deadline))
+		cpu_relax();
+}
+
+#define REPLAY_NR	12
+#define REPLAY_LEN	4
+
+/*
+ * The ring has no room for all mappings of a replay. While that waits, somebody
+ * replaces the last mapping that was sent and the next one by one for both: it
+ * reaches the device once.
+ */
+static void fake_ring_replay(struct kunit *test)
+{
+	static const struct fake_config config = {
+		FAKE_DEFAULTS,
+		.ring_size = 8,
+	};
+	struct fake_test *t = test->priv;
+	struct replay_run run = { .t = t };
+	struct fake_rule rule = {
+		FAKE_RULE(VIRTIO_IOMMU_T_MAP), .skip = 3,
+		.completion = FAKE_HELD, .hook = ring_seen, .arg = &run.seen,
+	};
+	unsigned int cpu, sent, slot;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs a second CPU");
+	test_needs_unsafe(t, "spins for ever, with interrupts off");
+	run.domain = test_start_domain(t, &config, 1);
+	test_map_each(t, run.domain, REPLAY_NR, REPLAY_LEN, REPLAY_LEN);
+	init_completion(&run.seen);
+	init_completion(&run.stalled);
+	test_rule(t, &rule);
+
+	INIT_WORK_ONSTACK(&run.attach, replay_attach);
+	cpu = cpumask_any_but(cpu_online_mask, raw_smp_processor_id());
+	queue_work_on(cpu, system_percpu_wq, &run.attach);
+	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&run.seen, 10 * HZ));
+	KUNIT_EXPECT_EQ(test, smp_call_function_single(cpu, replay_stall, &run,
+						       false), 0);
+	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&run.stalled,
+							    10 * HZ));
+	sent = READ_ONCE(t->fake->model.nr_mappings);
+	fake_release_held(t->fake, false);
+	if (sent > 0 && sent < REPLAY_NR) {
+		slot = (sent - 1) * REPLAY_LEN;
+		KUNIT_EXPECT_EQ(test, test_unmap(t, run.domain, slot,
+						 2 * REPLAY_LEN),
+				2 * REPLAY_LEN);
+		KUNIT_EXPECT_EQ(test, test_map(t, run.domain, slot,
+					       2 * REPLAY_LEN, SZ_1G, TEST_RW),
+				0);
+	} else {
+		KUNIT_FAIL(test, "%u mappings were sent at once", sent);
+	}
+	WRITE_ONCE(run.go_on, true);
+	flush_work(&run.attach);
+	destroy_work_on_stack(&run.attach);
+
+	KUNIT_EXPECT_EQ(test, run.ret, 0);
+	test_expect_agree(t, "afterwards");
+}
+
+struct pace_case {
+	const char *name;
+	unsigned int mappings;
+	unsigned int pace_ms;
+	bool slow;
+};
+
+static const struct pace_case pace_cases[] = {
+	{ "40 requests, 5 ms apart", 40, 5 },
+	{ "400 requests, 30 ms apart", 400, 30, .slow = true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(pace, pace_cases, name);
+
+/*
+ * The device takes its time for each of many requests. It answers, so it is not given
+ * up, however long it takes for all of them.
+ */
+static void fake_ring_pace(struct kunit *test)
+{
+	static const struct fake_config config = {
+		FAKE_DEFAULTS,
+		.ring_size = FAKE_MAX_RING,
+	};
+	const struct pace_case *param = test->param_value;
+	struct fake_test *t = test->priv;
+	struct replay_run run = { .t = t };
+	unsigned int cpu;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs a second CPU");
+	if (param->slow)
+		test_is_slow(t);
+	test_needs_unsafe(t, "spins with interrupts off");
+	run.domain = test_start_domain(t, &config, 1);
+	test_map_each(t, run.domain, param->mappings, 1, 1);
+
+	/* Who notifies the device stays on one CPU, so that one other answers. */
+	t->fake->async_pace_ms = param->pace_ms;
+	t->fake->async = true;
+	INIT_WORK_ONSTACK(&run.attach, replay_attach);
+	cpu = cpumask_any_but(cpu_online_mask, raw_smp_processor_id());
+	queue_work_on(cpu, system_percpu_wq, &run.attach);
+	flush_work(&run.attach);
+	destroy_work_on_stack(&run.attach);
+	t->fake->async = false;
+
+	kunit_info(test, "attached after %lld ms", run.ms);
+	KUNIT_EXPECT_EQ(test, run.ret, 0);
+	KUNIT_EXPECT_GE(test, run.ms, param->mappings * param->pace_ms);
+	test_expect_agree(t, "afterwards");
+}
+
 static struct kunit_case fake_ring_cases[] = {
 	KUNIT_CASE(fake_ring_interrupted),
+	KUNIT_CASE(fake_ring_replay),
+	KUNIT_CASE_PARAM(fake_ring_pace, pace_gen_params),
 	{}
 };
 

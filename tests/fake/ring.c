@@ -35,7 +35,7 @@ static bool fake_vq_notify(struct virtqueue *vq)
 	if (fvq->index != FAKE_REQUEST_VQ)
 		return true;
 	if (!fake->async) {
-		fake_answer_available(fake);
+		fake_answer_available(fake, UINT_MAX);
 		return true;
 	}
 	/*
@@ -290,8 +290,8 @@ static void fake_take(struct fake_viommu *fake, struct fake_request *request)
 	}
 }
 
-/* Answers everything that is available. Any context. */
-void fake_answer_available(struct fake_viommu *fake)
+/* Answers what is available, up to @max requests. Returns how many. Any context. */
+unsigned int fake_answer_available(struct fake_viommu *fake, unsigned int max)
 {
 	struct fake_vq *fvq = &fake->vqs[FAKE_REQUEST_VQ];
 	unsigned int batch = 0;
@@ -299,8 +299,10 @@ void fake_answer_available(struct fake_viommu *fake)
 
 	spin_lock_irqsave(&fake->lock, flags);
 	while (fvq->ready && !fake->stopped) {
-		struct fake_request *request = fake_vq_pop(fake, fvq);
+		struct fake_request *request = NULL;
 
+		if (batch < max)
+			request = fake_vq_pop(fake, fvq);
 		if (request) {
 			fake_take(fake, request);
 			batch++;
@@ -308,7 +310,7 @@ void fake_answer_available(struct fake_viommu *fake)
 		}
 		fake_complete(fake, &fake->done);
 		fake_vq_enable(fake, fvq);
-		if (!fake_vq_available(fake, fvq))
+		if (batch == max || !fake_vq_available(fake, fvq))
 			break;
 	}
 	if (batch > fake->stats.largest_batch)
@@ -316,6 +318,7 @@ void fake_answer_available(struct fake_viommu *fake)
 	if (batch && fvq->ready)
 		fake_interrupt(fvq);
 	spin_unlock_irqrestore(&fake->lock, flags);
+	return batch;
 }
 
 unsigned int fake_nr_held(struct fake_viommu *fake)

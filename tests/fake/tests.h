@@ -15,7 +15,7 @@
 
 #define TEST_MAX_ENDPOINTS	8
 #define TEST_MAX_DOMAINS	8
-#define TEST_SLOTS		512
+#define TEST_SLOTS		640
 #define TEST_BASE		0x40000000ULL
 #define TEST_PHYS		0x100000000ULL
 #define TEST_RW			(IOMMU_READ | IOMMU_WRITE)
@@ -70,6 +70,8 @@ struct test_domain *test_start_domain(struct fake_test *t,
 void test_stop(struct fake_test *t);
 void test_set_endpoint(struct fake_test *t, unsigned int index,
 		       unsigned int nr_ids);
+void test_set_ids(struct fake_test *t, unsigned int index, unsigned int nr_ids,
+		  const u32 *ids);
 bool test_plug(struct fake_test *t, unsigned int index);
 void test_unplug(struct fake_test *t, unsigned int index);
 void test_needs_unsafe(struct fake_test *t, const char *why);

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Resuming, when it fails: what cannot be as it was before does no DMA.
+ */
+#include "tests.h"
+
+#ifdef CONFIG_PM_SLEEP
+
+/*
+ * One of its mappings is refused to a domain. What was attached to it is blocked, and
+ * has nothing to do with a domain that is half there; the others are as they were.
+ */
+static void fake_resume_refused(struct kunit *test)
+{
+	struct fake_rule third = {
+		FAKE_RULE(VIRTIO_IOMMU_T_MAP), .skip = 2, .no_effect = true,
+		.status = VIRTIO_IOMMU_S_NOMEM,
+	};
+	struct fake_test *t = test->priv;
+	struct test_domain *domain, *other;
+
+	test_needs_unsafe(t, "spins for ever after it resumes");
+	/* Endpoints resume in the order of their ids. */
+	domain = test_start_domain(t, NULL, 3);
+	other = test_alloc(t, 1);
+	KUNIT_ASSERT_NOT_NULL(test, other);
+	test_map_each(t, domain, 5, 2, 1);
+	test_map_each(t, other, 3, 3, 2);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 1, other), 0);
+
+	KUNIT_ASSERT_EQ(test, virtio_device_freeze(&t->fake->vdev), 0);
+	test_rule(t, &third);
+	test_log_mark(t);
+	KUNIT_EXPECT_EQ(test, virtio_device_restore(&t->fake->vdev), 0);
+	KUNIT_EXPECT_TRUE(test, test_log_has(t, "fake-endpoint", ""));
+
+	/* As if it were claimed */
+	t->endpoints[0].domain = NULL;
+	t->endpoints[0].claimed = true;
+	test_expect_agree(t, "after resuming");
+	KUNIT_EXPECT_EQ(test, t->fake->model.nr_mappings, 3);
+	t->endpoints[0].claimed = false;
+	t->endpoints[0].domain = domain;
+
+	/* Attaching again heals it. */
+	test_detach(t, 0);
+	test_expect_agree(t, "after detaching");
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	test_expect_agree(t, "after attaching again");
+}
+
+/*
+ * The driver gets no queues after a hibernation, which has put the global bypass back:
+ * endpoints are blocked all the same, until a second try works.
+ */
+static void fake_resume_fails(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+
+	test_needs_unsafe(t, "spins for ever after it resumes");
+	domain = test_start_domain(t, NULL, 2);
+	test_map_each(t, domain, 5, 2, 1);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
+	KUNIT_ASSERT_EQ(test, virtio_device_freeze(&t->fake->vdev), 0);
+
+	t->fake->model.bypass = 1;
+	t->fake->space.bypass = 1;
+	t->fake->refuse_vqs = true;
+	KUNIT_EXPECT_LT(test, virtio_device_restore(&t->fake->vdev), 0);
+	KUNIT_EXPECT_EQ(test, t->fake->model.bypass, 0);
+
+	t->fake->refuse_vqs = false;
+	KUNIT_EXPECT_EQ(test, virtio_device_restore(&t->fake->vdev), 0);
+	KUNIT_EXPECT_EQ(test, t->fake->model.bypass, 0);
+	test_expect_agree(t, "after the second try");
+}
+
+static struct kunit_case fake_resume_cases[] = {
+	KUNIT_CASE(fake_resume_refused),
+	KUNIT_CASE(fake_resume_fails),
+	{}
+};
+
+static struct kunit_suite fake_resume_suite = {
+	.name = "viommu_fake_resume",
+	.init = fake_test_init,
+	.exit = fake_test_exit,
+	.test_cases = fake_resume_cases,
+};
+
+kunit_test_suite(fake_resume_suite);
+
+#endif
