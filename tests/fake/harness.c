@@ -49,7 +49,7 @@ void test_stop(struct fake_test *t)
 
 	if (!t->fake)
 		return;
-	fake_clear_rules(t->fake);
+	test_clear_rules(t);
 	t->fake->config_hook = NULL;
 	for (i = 0; i < TEST_MAX_ENDPOINTS; i++) {
 		struct test_endpoint *endpoint = &t->endpoints[i];
@@ -203,12 +203,31 @@ void test_rule(struct fake_test *t, const struct fake_rule *rule)
 	KUNIT_ASSERT_NOT_NULL(t->test, fake_add_rule(t->fake, rule));
 }
 
+/* Ends all rules. One that answered no request has shown nothing. */
+void test_clear_rules(struct fake_test *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->fake->nr_rules; i++)
+		KUNIT_EXPECT_GT_MSG(t->test, t->fake->rules[i].hits, 0,
+				    "rule %u, for requests of type %u, was not needed",
+				    i, t->fake->rules[i].type);
+	fake_clear_rules(t->fake);
+}
+
 void test_log_mark(struct fake_test *t)
 {
 	struct kmsg_dump_iter iter;
 
 	kmsg_dump_rewind(&iter);
 	t->log_seq = iter.next_seq;
+}
+
+/* What KUnit says about this test, and what the core says whatever the driver does */
+static bool test_log_is_noise(const char *line)
+{
+	return strstr(line, "    # ") || strstr(line, "probe with driver") ||
+	       strstr(line, " iommu group ");
 }
 
 /* Whether a kernel message since the mark contains both strings. */
@@ -222,10 +241,16 @@ bool test_log_has(struct fake_test *t, const char *one, const char *two)
 	iter.cur_seq = t->log_seq;
 	while (kmsg_dump_get_line(&iter, false, line, sizeof(line) - 1, &len)) {
 		line[len] = '\0';
-		/* Not what KUnit says about this test */
 		if (strstr(line, one) && strstr(line, two) &&
-		    !strstr(line, "    # "))
+		    !test_log_is_noise(line))
 			return true;
 	}
 	return false;
+}
+
+/* Whether one about the device or an endpoint contains a word. */
+bool test_log_says(struct fake_test *t, const char *word)
+{
+	return test_log_has(t, fake_name(t->fake), word) ||
+	       test_log_has(t, "fake-endpoint", word);
 }

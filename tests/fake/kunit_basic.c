@@ -38,13 +38,18 @@ static const struct features_case features_cases[] = {
 
 KUNIT_ARRAY_PARAM_DESC(features, features_cases, name);
 
-/* Each request type once, whatever the device offers. */
+/* Each request type at least once, whatever the device offers. */
 static void fake_basic_features(struct kunit *test)
 {
+	static const u8 types[] = {
+		VIRTIO_IOMMU_T_ATTACH, VIRTIO_IOMMU_T_DETACH,
+		VIRTIO_IOMMU_T_MAP, VIRTIO_IOMMU_T_UNMAP, VIRTIO_IOMMU_T_PROBE,
+	};
 	const struct features_case *param = test->param_value;
 	struct fake_config config = fake_default_config;
 	struct fake_test *t = test->priv;
 	struct test_domain *one, *two;
+	unsigned int i;
 	int mmio;
 
 	config.features = (config.features & ~param->without) | param->with;
@@ -71,6 +76,18 @@ static void fake_basic_features(struct kunit *test)
 	test_expect_agree(t, "after unmapping");
 	test_detach(t, 0);
 	test_expect_agree(t, "after detaching");
+	test_unplug(t, 0);
+	test_expect_agree(t, "after unplugging");
+
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		if (types[i] != VIRTIO_IOMMU_T_PROBE ||
+		    config.features & F(VIRTIO_IOMMU_F_PROBE))
+			KUNIT_EXPECT_GT_MSG(test,
+					    fake_requests(t->fake, types[i]), 0,
+					    "no request of type %u", types[i]);
+	}
+	KUNIT_EXPECT_EQ(test, fake_requests(t->fake, VIRTIO_IOMMU_T_DETACH), 1);
+	KUNIT_EXPECT_EQ(test, fake_requests(t->fake, VIRTIO_IOMMU_T_UNMAP), 1);
 }
 
 /* Mappings are kept while a domain is attached to nothing. */

@@ -38,6 +38,7 @@ static void fake_bypass_released(struct kunit *test)
 	bypass_start(t, 1);
 	KUNIT_EXPECT_FALSE(test, bypass_is_open(t, 0));
 	test_unplug(t, 0);
+	KUNIT_EXPECT_EQ(test, fake_requests(t->fake, VIRTIO_IOMMU_T_DETACH), 1);
 	KUNIT_EXPECT_FALSE(test, bypass_is_open(t, 0));
 }
 
@@ -52,11 +53,14 @@ static void fake_bypass_not_accepted(struct kunit *test)
 		.no_effect = true, .status = VIRTIO_IOMMU_S_NOMEM });
 	kunit_warning_suppress(test) {
 		test_plug(t, 1);
+		/* "Drivers are not allowed to fail the first domain attach." */
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
 	}
 	KUNIT_EXPECT_FALSE(test, bypass_is_open(t, 1));
-	fake_clear_rules(t->fake);
+	test_clear_rules(t);
 	kunit_warning_suppress(test) {
 		test_unplug(t, 1);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 0);
 	}
 	KUNIT_EXPECT_FALSE(test, bypass_is_open(t, 1));
 }
@@ -97,6 +101,7 @@ static void fake_bypass_shutdown(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, t->fake->status, 0);
 		kunit_warning_suppress(test) {
 			test_stop(t);
+			KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 0);
 		}
 	}
 }

@@ -122,6 +122,8 @@ static void fake_events_reserved(struct kunit *test)
 	test_log_mark(t);
 	events_send(t, &fault, 1);
 	KUNIT_EXPECT_FALSE(test, test_log_has(t, "", "abcd5000"));
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_says(t, "event"),
+			      "nothing is reported");
 }
 
 /* Each buffer comes back, however many events there are. */
@@ -146,23 +148,48 @@ static void fake_events_flood(struct kunit *test)
 	test_expect_agree(t, "after the flood");
 }
 
+/* A fault of an endpoint that is not there is reported with its number, and no name. */
+static void events_unknown(struct fake_test *t, unsigned int endpoint)
+{
+	struct virtio_iommu_fault fault;
+	char number[16];
+
+	fault = events_fault(t->endpoints[endpoint].fake.ids[0]);
+	scnprintf(number, sizeof(number), " %u",
+		  t->endpoints[endpoint].fake.ids[0]);
+	test_log_mark(t);
+	events_send(t, &fault, 1);
+	KUNIT_EXPECT_FALSE_MSG(t->test,
+			       test_log_has(t, "fake-endpoint", "abcd5000"),
+			       "the endpoint that has gone is still known");
+	KUNIT_EXPECT_TRUE_MSG(t->test, test_log_has(t, number, "abcd5000"),
+			      "the fault of%s is not reported", number);
+}
+
 /* Events while endpoints come and go, and after the last one. */
 static void fake_events_unplugged(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
 	struct virtio_iommu_fault fault;
+	unsigned int i;
 
 	test_start(t, NULL, 2);
 	fault = events_fault(t->endpoints[1].fake.ids[0]);
 	test_unplug(t, 1);
+	events_unknown(t, 1);
+	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
 	test_log_mark(t);
 	events_send(t, &fault, 1);
-	KUNIT_EXPECT_FALSE_MSG(test,
-			       test_log_has(t, "fake-endpoint", "abcd5000"),
-			       "the endpoint that has gone is still known");
-	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
-	events_send(t, &fault, 1);
-	test_expect_agree(t, "afterwards");
+	KUNIT_EXPECT_TRUE_MSG(test,
+			      test_log_has(t, dev_name(test_dev(t, 1)),
+					   "abcd5000"),
+			      "the endpoint that is back is not named");
+	test_expect_agree(t, "when it is back");
+
+	for (i = 0; i < 2; i++) {
+		test_unplug(t, i);
+		events_unknown(t, i);
+	}
 }
 
 static struct kunit_case fake_events_cases[] = {

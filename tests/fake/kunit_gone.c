@@ -69,7 +69,7 @@ static void fake_gone_domains(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
 	struct test_domain *domain, *attached;
-	unsigned int i;
+	unsigned int i, requests;
 
 	test_needs_unsafe(t, "uses memory after it is freed");
 	test_start(t, NULL, 2);
@@ -77,20 +77,31 @@ static void fake_gone_domains(struct kunit *test)
 	attached = test_alloc(t, 0);
 	KUNIT_ASSERT_NOT_NULL(test, domain);
 	KUNIT_ASSERT_NOT_NULL(test, attached);
-	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, TEST_PHYS, TEST_RW),
+			0);
 	KUNIT_EXPECT_EQ(test, test_attach(t, 0, attached), 0);
-	KUNIT_EXPECT_EQ(test, test_map(t, attached, 0, 1, 0, TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_map(t, attached, 0, 1, TEST_PHYS, TEST_RW),
+			0);
 	kunit_warning_suppress(test) {
 		/* The core warns about the domain that is still attached. */
 		fake_unregister(t->fake);
 	}
 	gone_forget_endpoints(t);
+	/* No endpoint is attached any more: what the driver keeps is all there is. */
+	requests = fake_requests(t->fake, FAKE_ANY);
 	for (i = 0; i < 2; i++) {
-		iommu_map(t->domains[i]->domain, TEST_BASE + SZ_1M, 0,
-			  t->granule, TEST_RW, GFP_KERNEL);
-		iommu_unmap(t->domains[i]->domain, TEST_BASE, t->granule);
-		iommu_iova_to_phys(t->domains[i]->domain, TEST_BASE);
+		struct iommu_domain *each = t->domains[i]->domain;
+
+		KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(each, TEST_BASE),
+				TEST_PHYS);
+		KUNIT_EXPECT_EQ(test, iommu_map(each, TEST_BASE + SZ_1M, 0,
+						t->granule, TEST_RW,
+						GFP_KERNEL), 0);
+		KUNIT_EXPECT_EQ(test, iommu_unmap(each, TEST_BASE, t->granule),
+				t->granule);
+		KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(each, TEST_BASE), 0);
 	}
+	KUNIT_EXPECT_EQ(test, fake_requests(t->fake, FAKE_ANY), requests);
 	test_stop(t);
 	test_start(t, NULL, 2);
 }

@@ -245,6 +245,7 @@ static void fake_memory(struct kunit *test)
 		run.second = !run.second;
 	}
 	KUNIT_EXPECT_LT(test, nth, MEMORY_MAX_NTH);
+	KUNIT_EXPECT_GT_MSG(test, failed, 0, "no allocation failed");
 	kunit_info(test, "%u allocations were made to fail", failed);
 }
 
@@ -274,6 +275,7 @@ static void fake_memory_probe(struct kunit *test)
 		test_stop(t);
 	}
 	KUNIT_EXPECT_LT(test, nth, MEMORY_MAX_NTH);
+	KUNIT_EXPECT_GT_MSG(test, failed, 0, "no allocation failed");
 	kunit_info(test, "%u allocations were made to fail", failed);
 }
 
@@ -313,6 +315,7 @@ static void fake_memory_resume(struct kunit *test)
 		}
 	}
 	KUNIT_EXPECT_LT(test, nth, MEMORY_MAX_NTH);
+	KUNIT_EXPECT_GT_MSG(test, failed, 0, "no allocation failed");
 	kunit_info(test, "%u allocations were made to fail", failed);
 }
 #endif

@@ -77,7 +77,9 @@ void test_unplug(struct fake_test *t, unsigned int index);
 void test_needs_unsafe(struct fake_test *t, const char *why);
 void test_is_slow(struct fake_test *t);
 void test_rule(struct fake_test *t, const struct fake_rule *rule);
+void test_clear_rules(struct fake_test *t);
 bool test_log_has(struct fake_test *t, const char *one, const char *two);
+bool test_log_says(struct fake_test *t, const char *word);
 void test_log_mark(struct fake_test *t);
 
 /* domains.c: the IOMMU API, with a record of what should be mapped */
