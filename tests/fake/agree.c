@@ -3,7 +3,8 @@
  * Do the test, the driver and the device agree about what is attached and mapped?
  *
  * The test knows what it asked for and was granted. The driver is asked with
- * iommu_iova_to_phys(). The device's part is its model.
+ * iommu_iova_to_phys(). The device's part is its model. What the device has attached
+ * beyond this is a disagreement, and so is a global bypass that has changed.
  */
 #include "tests.h"
 
@@ -116,6 +117,71 @@ static bool test_agree_endpoint(struct fake_test *t, unsigned int index,
 	return true;
 }
 
+/* The domain that an endpoint is in, by its first id. */
+static struct model_domain *test_model_first(struct fake_test *t,
+					     unsigned int index)
+{
+	struct fake_endpoint *endpoint = &t->endpoints[index].fake;
+
+	return model_endpoint(&t->fake->model, endpoint->ids[0])->domain;
+}
+
+/* A paging domain has a number of its own. */
+static bool test_agree_numbers(struct fake_test *t,
+			       struct iommu_domain * const domains[])
+{
+	unsigned int i, j;
+
+	for (i = 0; i < TEST_MAX_ENDPOINTS; i++) {
+		if (!domains[i] || !(domains[i]->type & __IOMMU_DOMAIN_PAGING))
+			continue;
+		for (j = 0; j < TEST_MAX_ENDPOINTS; j++) {
+			if (domains[j] && domains[j] != domains[i] &&
+			    test_model_first(t, i) == test_model_first(t, j))
+				return test_differs(t, "endpoints %u and %u are both in domain %u",
+						    i, j,
+						    test_model_first(t, i)->id);
+		}
+	}
+	return true;
+}
+
+/* Whether an endpoint that the IOMMU core has accepted has this id. */
+static bool test_has_id(struct fake_test *t, u32 id)
+{
+	struct fake_endpoint *endpoint;
+	unsigned int i, j;
+
+	for (i = 0; i < TEST_MAX_ENDPOINTS; i++) {
+		endpoint = &t->endpoints[i].fake;
+		for (j = 0; j < endpoint->nr_ids; j++) {
+			if (endpoint->ids[j] == id &&
+			    fake_endpoint_translated(endpoint))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Nothing else is attached. Domains are there with their endpoints, and mappings with both. */
+static bool test_agree_rest(struct fake_test *t)
+{
+	struct model *model = &t->fake->model;
+	unsigned int i;
+
+	if (model->bypass != t->bypass)
+		return test_differs(t, "the global bypass is %u", model->bypass);
+	for (i = 0; i < FAKE_MAX_ENDPOINTS; i++) {
+		struct model_endpoint *endpoint = &model->endpoints[i];
+
+		if (endpoint->present && endpoint->domain &&
+		    !t->stays_attached && !test_has_id(t, endpoint->id))
+			return test_differs(t, "%u is in domain %u, but is no endpoint",
+					    endpoint->id, endpoint->domain->id);
+	}
+	return true;
+}
+
 /* What the device has mapped in the slots of a domain. */
 static bool test_read_model(struct fake_test *t, struct test_domain *domain)
 {
@@ -187,17 +253,16 @@ static bool test_agree_driver(struct fake_test *t, struct test_domain *domain)
 /* Returns false, and says why in t->difference, if they do not agree. */
 bool test_agree(struct fake_test *t)
 {
+	struct iommu_domain *domains[TEST_MAX_ENDPOINTS] = {};
 	unsigned int types[TEST_MAX_ENDPOINTS];
 	bool agree = true;
 	unsigned long flags;
 	unsigned int i;
 
 	for (i = 0; i < TEST_MAX_ENDPOINTS; i++) {
-		struct iommu_domain *domain = NULL;
-
 		if (fake_endpoint_translated(&t->endpoints[i].fake))
-			domain = iommu_get_domain_for_dev(test_dev(t, i));
-		types[i] = domain ? domain->type : IOMMU_DOMAIN_BLOCKED;
+			domains[i] = iommu_get_domain_for_dev(test_dev(t, i));
+		types[i] = domains[i] ? domains[i]->type : IOMMU_DOMAIN_BLOCKED;
 		if (t->endpoints[i].claimed)
 			types[i] = IOMMU_DOMAIN_BLOCKED;
 	}
@@ -217,6 +282,7 @@ bool test_agree(struct fake_test *t)
 		if (t->domains[i] && t->domains[i]->model)
 			agree = test_agree_model(t, t->domains[i]);
 	}
+	agree = agree && test_agree_numbers(t, domains) && test_agree_rest(t);
 	spin_unlock_irqrestore(&t->fake->lock, flags);
 	return agree;
 }

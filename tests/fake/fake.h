@@ -238,6 +238,7 @@ struct fake_stats {
 	unsigned int config_reads;
 	unsigned int config_writes;
 	unsigned int resets;
+	unsigned int refusals;	/* that no rule asked for */
 };
 
 struct fake_viommu {

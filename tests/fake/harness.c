@@ -69,6 +69,9 @@ void test_stop(struct fake_test *t)
 	if (!t->violations_expected)
 		test_expect_no_violation(t);
 	fake_unregister(t->fake);
+	if (t->refuses_nothing)
+		KUNIT_EXPECT_EQ_MSG(t->test, t->fake->stats.refusals, 0,
+				    "the device refused what it was asked for");
 	if (!t->violations_expected)
 		test_expect_no_violation(t);
 	if (!fake_destroy(t->fake) && !t->may_leak)
@@ -104,6 +107,7 @@ bool test_register(struct fake_test *t)
 	KUNIT_ASSERT_EQ(t->test, fake_register(t->fake), 0);
 	if (!t->fake->saw_driver)
 		kunit_skip(t->test, "there is no driver for virtio-iommu");
+	t->bypass = t->fake->model.bypass;
 	return fake_bound(t->fake);
 }
 

@@ -334,6 +334,16 @@ static void fake_basic_dma_api(struct kunit *test)
 	test_expect_agree(t, "at the end");
 }
 
+static int basic_init(struct kunit *test)
+{
+	int ret = fake_test_init(test);
+	struct fake_test *t = test->priv;
+
+	if (!ret)
+		t->refuses_nothing = true;
+	return ret;
+}
+
 static struct kunit_case fake_basic_cases[] = {
 	KUNIT_CASE_PARAM(fake_basic_features, features_gen_params),
 	KUNIT_CASE(fake_basic_replay),
@@ -349,7 +359,7 @@ static struct kunit_case fake_basic_cases[] = {
 
 static struct kunit_suite fake_basic_suite = {
 	.name = "viommu_fake_basic",
-	.init = fake_test_init,
+	.init = basic_init,
 	.exit = fake_test_exit,
 	.test_cases = fake_basic_cases,
 };

@@ -229,9 +229,11 @@ static struct fake_config config_after(void)
 
 	config.input_start = 0x10000000;
 	config.input_end = 0x1fffffff;
-	config.page_size_mask = SZ_4K | SZ_2M;
+	config.page_size_mask = SZ_1K;
 	config.domain_start = 1000;
 	config.domain_end = 1999;
+	config.probe_size = 1024;
+	config.bypass = 0;
 	return config;
 }
 
@@ -256,6 +258,7 @@ static void fake_config_torn(struct kunit *test)
 	for (at = 0; at < 12; at++) {
 		const struct fake_config *seen;
 		struct test_domain *domain;
+		u64 sizes;
 
 		config_change_at = at;
 		test_create(t, config_before());
@@ -272,13 +275,26 @@ static void fake_config_torn(struct kunit *test)
 				    seen->input_start, "before read %u", at);
 		KUNIT_EXPECT_EQ_MSG(test, domain->domain->geometry.aperture_end,
 				    seen->input_end, "before read %u", at);
+		sizes = domain->domain->pgsize_bitmap;
+		t->granule = seen->page_size_mask & -seen->page_size_mask;
+		KUNIT_EXPECT_EQ_MSG(test, sizes & -sizes, t->granule,
+				    "before read %u", at);
 		if (seen == &after) {
 			domain->base = after.input_start;
 			KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+			KUNIT_EXPECT_EQ(test, test_map(t, domain, 1, 1, 0,
+						       TEST_RW), 0);
+			test_expect_agree(t, "after mapping");
 			KUNIT_EXPECT_EQ_MSG(test, t->fake->nr_violations, 0,
 					    "before read %u: %s", at,
 					    t->fake->violations[0]);
+			test_detach(t, 0);
 		}
+		test_unplug(t, 0);
+		test_free(t, domain);
+		fake_unregister(t->fake);
+		KUNIT_EXPECT_EQ_MSG(test, t->fake->model.bypass, seen->bypass,
+				    "before read %u", at);
 		test_stop(t);
 	}
 }
@@ -315,6 +331,8 @@ static void fake_config_changes(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, test_log_has(t, fake_name(t->fake), "config"));
 	after.input_start = 0;
 	after.domain_start = fake_default_config.domain_start;
+	after.probe_size = fake_default_config.probe_size;
+	after.bypass = t->bypass;
 	fake_set_config(t->fake, &after);
 	fake_config_changed(t->fake);
 	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));

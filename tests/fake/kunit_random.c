@@ -343,6 +343,7 @@ static void fake_random(struct kunit *test)
 	run = kunit_kzalloc(test, sizeof(*run), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, run);
 	run->t = test->priv;
+	run->t->refuses_nothing = true;
 	run->pages = kunit_kcalloc(test, NR_PAGES, sizeof(*run->pages),
 				   GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, run->pages);

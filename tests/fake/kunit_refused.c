@@ -64,7 +64,7 @@ static void fake_refused_replay(struct kunit *test)
 	test_map_each(t, run.domain, MANY, 2, 1);
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_MAP, 0));
 	KUNIT_EXPECT_LT(test, test_attach(t, 0, run.domain), 0);
-	fake_clear_rules(t->fake);
+	test_clear_rules(t);
 	test_expect_agree(t, "after the failure");
 	refused_elsewhere(&run, t);
 	test_expect_agree(t, "after mapping elsewhere");
@@ -88,7 +88,7 @@ static void fake_refused_unmaps(struct kunit *test)
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_UNMAP, 0));
 	for (i = 0; i < MANY; i++)
 		test_unmap(t, run.domain, 2 * i, 1);
-	fake_clear_rules(t->fake);
+	test_clear_rules(t);
 	refused_elsewhere(&run, t);
 	for (i = 0; i < MANY; i++)
 		granted += !test_map(t, run.domain, 2 * i, 1, 0, TEST_RW);
@@ -125,7 +125,7 @@ static void fake_refused_sg(struct kunit *test)
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_MAP, 0));
 	KUNIT_EXPECT_LT(test, test_map_sg(t, run.domain, 0, sg, MANY, TEST_RW),
 			0);
-	fake_clear_rules(t->fake);
+	test_clear_rules(t);
 	test_expect_agree(t, "after the failure");
 	refused_elsewhere(&run, t);
 	KUNIT_EXPECT_EQ(test, test_map_sg(t, run.domain, 0, sg, MANY, TEST_RW),
@@ -195,8 +195,9 @@ static void fake_refused_release(struct kunit *test)
 		/* The core warns about the domain that it is attached to. */
 		test_unplug(t, 0);
 	}
+	t->stays_attached = true;
 	test_free(t, domain);
-	fake_clear_rules(t->fake);
+	test_clear_rules(t);
 
 	for (i = 0; i < 4; i++) {
 		fresh = test_alloc(t, 1);
@@ -209,6 +210,7 @@ static void fake_refused_release(struct kunit *test)
 		test_expect_agree(t, "in a new domain");
 	}
 	KUNIT_EXPECT_TRUE(test, test_plug(t, 0));
+	t->stays_attached = false;
 	test_expect_agree(t, "after plugging in again");
 }
 

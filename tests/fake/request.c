@@ -350,6 +350,8 @@ void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 	}
 	if (rule && rule->status != FAKE_HONEST)
 		tail.status = rule->status;
+	else if (tail.status)
+		fake->stats.refusals++;
 
 	/* A PROBE that failed: the status still goes to the end. */
 	offset = min(fake_tail_offset(fake, request->req.type),

@@ -384,6 +384,8 @@ static int __fake_event(struct fake_viommu *fake, const void *event, size_t len,
 	if (!ret)
 		return -ENOBUFS;
 	room = vringh_kiov_length(&writable);
+	if (room < sizeof(struct virtio_iommu_fault))
+		fake_violation(fake, "event buffer of %zu bytes", room);
 	vringh_iov_push_iotlb(&fvq->vringh, &writable, event, min(len, room));
 	vringh_complete_iotlb(&fvq->vringh, head, used);
 	fake_vq_enable(fake, fvq);

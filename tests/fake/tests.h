@@ -53,8 +53,11 @@ struct fake_test {
 	u64 log_seq;
 	struct test_slot *scratch;
 	char difference[256];
+	u8 bypass;		/* the global one, once there is a driver */
 	bool violations_expected;
 	bool may_leak;
+	bool stays_attached;	/* an endpoint that has gone, in the device */
+	bool refuses_nothing;	/* the device, while it is honest */
 };
 
 /* harness.c: setting up and tearing down */
