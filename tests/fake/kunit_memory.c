@@ -6,6 +6,7 @@
 #include <linux/debugfs.h>
 #include <linux/fault-inject.h>
 #include <linux/scatterlist.h>
+#include <linux/sizes.h>
 
 #include "tests.h"
 
@@ -182,16 +183,46 @@ static int memory_operate(struct memory_run *run, enum memory_operation operatio
 	return -EINVAL;
 }
 
+/* Endpoints of which there is much to keep in mind. */
+static void memory_endpoints(struct fake_test *t, unsigned int nr)
+{
+	static const struct fake_region regions[] = {
+		{ SZ_1M, SZ_2M - 1 }, { 0xfee00000, 0xfeefffff, 1 },
+	};
+	struct model_endpoint *model;
+	unsigned int i, j;
+
+	for (i = 0; i < nr; i++) {
+		test_set_endpoint(t, i, 3);
+		for (j = 0; j < 3; j++) {
+			model = model_add_endpoint(&t->fake->model,
+						   t->endpoints[i].fake.ids[j]);
+			KUNIT_ASSERT_NOT_NULL(t->test, model);
+			memcpy(model->regions, regions, sizeof(regions));
+			model->nr_regions = ARRAY_SIZE(regions);
+		}
+		test_plug(t, i);
+	}
+}
+
+/* So few domain numbers that none may be lost */
+static const struct fake_config memory_config = {
+	FAKE_DEFAULTS, .domain_end = 12,
+};
+
 static void memory_start(struct memory_run *run, u64 without)
 {
-	struct fake_config config = fake_default_config;
+	struct fake_config config = memory_config;
 	struct fake_test *t = run->t;
 	void *pages;
 	unsigned int i;
 
 	/* All endpoints in the same state, so that one may take another's part */
 	config.features &= ~without;
-	test_start(t, &config, 4);
+	test_create(t, &config);
+	memory_endpoints(t, 4);
+	KUNIT_ASSERT_TRUE(t->test, test_register(t));
+	test_expect_agree(t, "at the start");
 	run->attached = test_alloc(t, 0);
 	run->other = test_alloc(t, 0);
 	KUNIT_ASSERT_NOT_NULL(t->test, run->attached);
@@ -215,7 +246,7 @@ static void fake_memory(struct kunit *test)
 	struct fake_test *t = test->priv;
 	unsigned int nth, failed = 0;
 	bool injected = true;
-	int ret;
+	int ret, warnings = 0;
 
 	memory_start(&run, param->without);
 	for (nth = 1; nth < MEMORY_MAX_NTH && injected; nth++) {
@@ -225,6 +256,7 @@ static void fake_memory(struct kunit *test)
 			ret = memory_operate(&run, param->operation);
 			injected = !current->fail_nth;
 			current->fail_nth = 0;
+			warnings += KUNIT_SUPPRESSED_WARNING_COUNT();
 		}
 		failed += injected;
 		if (!injected)
@@ -246,18 +278,23 @@ static void fake_memory(struct kunit *test)
 	}
 	KUNIT_EXPECT_LT(test, nth, MEMORY_MAX_NTH);
 	KUNIT_EXPECT_GT_MSG(test, failed, 0, "no allocation failed");
-	kunit_info(test, "%u allocations were made to fail", failed);
+	kunit_info(test, "%u allocations were made to fail, %d warnings", failed,
+		   warnings);
+	KUNIT_EXPECT_EQ(test, warnings, 0);
 }
 
-/* The driver's probe, and all that its device needs. */
+/* The driver's probe, and all that its device and an endpoint need. */
 static void fake_memory_probe(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
+	bool bound, accepted, injected = true;
 	unsigned int nth, failed = 0;
-	bool bound, injected = true;
+	int warnings = 0;
 
+	test_needs_unsafe(t, "unregisters an IOMMU twice");
 	for (nth = 1; nth < MEMORY_MAX_NTH && injected; nth++) {
-		test_create(t, &fake_default_config);
+		test_create(t, &memory_config);
+		memory_endpoints(t, 1);
 		kunit_warning_suppress(test) {
 			int ret;
 
@@ -266,17 +303,28 @@ static void fake_memory_probe(struct kunit *test)
 			injected = !current->fail_nth;
 			current->fail_nth = 0;
 			bound = !ret && fake_bound(t->fake);
+			warnings += KUNIT_SUPPRESSED_WARNING_COUNT();
 		}
 		failed += injected;
+		accepted = fake_endpoint_translated(&t->endpoints[0].fake);
 		if (!injected)
-			KUNIT_EXPECT_TRUE(test, bound);
-		if (bound && test_plug(t, 0))
-			test_expect_agree(t, "after plugging in");
+			KUNIT_EXPECT_TRUE(test, bound && accepted);
+		if (bound) {
+			t->bypass = t->fake->model.bypass;
+			test_expect_agree(t, "after registering");
+		}
+		if (bound && !accepted) {
+			test_unplug(t, 0);
+			KUNIT_EXPECT_TRUE(test, test_plug(t, 0));
+			test_expect_agree(t, "after plugging in again");
+		}
 		test_stop(t);
 	}
 	KUNIT_EXPECT_LT(test, nth, MEMORY_MAX_NTH);
 	KUNIT_EXPECT_GT_MSG(test, failed, 0, "no allocation failed");
-	kunit_info(test, "%u allocations were made to fail", failed);
+	kunit_info(test, "%u allocations were made to fail, %d warnings", failed,
+		   warnings);
+	KUNIT_EXPECT_EQ(test, warnings, 0);
 }
 
 #ifdef CONFIG_PM_SLEEP
@@ -287,6 +335,7 @@ static void fake_memory_resume(struct kunit *test)
 	struct fake_test *t = test->priv;
 	unsigned int nth, failed = 0;
 	bool injected = true;
+	int warnings = 0;
 
 	test_needs_unsafe(t, "spins for ever after it resumes");
 	memory_start(&run, 0);
@@ -300,6 +349,7 @@ static void fake_memory_resume(struct kunit *test)
 				restore = virtio_device_restore(&t->fake->vdev);
 			injected = !current->fail_nth;
 			current->fail_nth = 0;
+			warnings += KUNIT_SUPPRESSED_WARNING_COUNT();
 		}
 		failed += injected;
 		if (!injected)
@@ -316,7 +366,9 @@ static void fake_memory_resume(struct kunit *test)
 	}
 	KUNIT_EXPECT_LT(test, nth, MEMORY_MAX_NTH);
 	KUNIT_EXPECT_GT_MSG(test, failed, 0, "no allocation failed");
-	kunit_info(test, "%u allocations were made to fail", failed);
+	kunit_info(test, "%u allocations were made to fail, %d warnings", failed,
+		   warnings);
+	KUNIT_EXPECT_EQ(test, warnings, 0);
 }
 #endif
 
