@@ -169,6 +169,7 @@ enum fake_end {
 	FAKE_BREAKS,		/* as an unplugged PCI function: the virtqueues break */
 	FAKE_NEEDS_RESET,	/* the device stops and says so */
 	FAKE_STOPS,		/* the device stops and does not say so */
+	FAKE_RESETS,		/* the device forgets all domains, and goes on */
 };
 
 struct fake_viommu;

@@ -76,17 +76,18 @@ struct memory_case {
 	const char *name;
 	enum memory_operation operation;
 	u64 without;		/* features */
+	bool may_do_without;	/* allocations */
 };
 
 static const struct memory_case memory_cases[] = {
 	{ "alloc", MEMORY_ALLOC },
 	{ "map", MEMORY_MAP },
 	{ "map_sg", MEMORY_MAP_SG },
-	{ "attach", MEMORY_ATTACH },
+	{ "attach", MEMORY_ATTACH, .may_do_without = true },
 	{ "replace", MEMORY_REPLACE },
-	{ "unmap", MEMORY_UNMAP },
-	{ "detach", MEMORY_DETACH },
-	{ "claim", MEMORY_CLAIM },
+	{ "unmap", MEMORY_UNMAP, .may_do_without = true },
+	{ "detach", MEMORY_DETACH, .may_do_without = true },
+	{ "claim", MEMORY_CLAIM, .may_do_without = true },
 	{ "type", MEMORY_TYPE },
 	{ "type, identity-mapped", MEMORY_TYPE,
 	  BIT_ULL(VIRTIO_IOMMU_F_BYPASS_CONFIG) },
@@ -183,11 +184,14 @@ static int memory_operate(struct memory_run *run, enum memory_operation operatio
 	return -EINVAL;
 }
 
-/* Endpoints of which there is much to keep in mind. */
+/*
+ * Endpoints of which there is much to keep in mind. For each granule of a region for
+ * MSIs the core allocates something.
+ */
 static void memory_endpoints(struct fake_test *t, unsigned int nr)
 {
 	static const struct fake_region regions[] = {
-		{ SZ_1M, SZ_2M - 1 }, { 0xfee00000, 0xfeefffff, 1 },
+		{ SZ_1M, SZ_2M - 1 }, { 0xfee00000, 0xfee01fff, 1 },
 	};
 	struct model_endpoint *model;
 	unsigned int i, j;
@@ -277,7 +281,8 @@ static void fake_memory(struct kunit *test)
 		run.second = !run.second;
 	}
 	KUNIT_EXPECT_LT(test, nth, MEMORY_MAX_NTH);
-	KUNIT_EXPECT_GT_MSG(test, failed, 0, "no allocation failed");
+	if (!param->may_do_without)
+		KUNIT_EXPECT_GT_MSG(test, failed, 0, "no allocation failed");
 	kunit_info(test, "%u allocations were made to fail, %d warnings", failed,
 		   warnings);
 	KUNIT_EXPECT_EQ(test, warnings, 0);

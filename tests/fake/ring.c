@@ -224,6 +224,10 @@ static void __fake_end(struct fake_viommu *fake, enum fake_end end)
 
 	if (end == FAKE_GOES_ON)
 		return;
+	if (end == FAKE_RESETS) {
+		model_reset(&fake->model);
+		return;
+	}
 	fake->stopped = true;
 	if (end == FAKE_BREAKS) {
 		for (i = 0; i < FAKE_NR_VQS; i++) {
@@ -258,7 +262,8 @@ static void fake_take(struct fake_viommu *fake, struct fake_request *request)
 		rule->hook(fake, request, rule->arg);
 	if (rule && rule->before != FAKE_GOES_ON) {
 		__fake_end(fake, rule->before);
-		return;
+		if (fake->stopped)
+			return;
 	}
 	fake_answer(fake, request, rule);
 

@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
     @cache
     def run(flavour):
         directory = tmp_path_factory.mktemp(f"fake-{flavour.name}")
-        return fake.run(directory, flavour, parameters=PARAMETERS[flavour], timeout=900, afterwards=clean_up)
+        return fake.run(directory, flavour, parameters=PARAMETERS[flavour], timeout=1500, afterwards=clean_up)
 
     return run
 
