@@ -332,6 +332,8 @@ int fake_event(struct fake_viommu *fake, const void *event, size_t len,
 	       u32 used);
 unsigned int fake_event_overrun(struct fake_viommu *fake, const void *event,
 				size_t len);
+int fake_event_hostile(struct fake_viommu *fake, const void *event, size_t len,
+		       enum fake_completion completion);
 void fake_end(struct fake_viommu *fake, enum fake_end end);
 
 /* request.c: looks at each byte of a request, and answers it */

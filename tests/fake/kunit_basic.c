@@ -87,7 +87,6 @@ static void fake_basic_features(struct kunit *test)
 					    "no request of type %u", types[i]);
 	}
 	KUNIT_EXPECT_EQ(test, fake_requests(t->fake, VIRTIO_IOMMU_T_DETACH), 1);
-	KUNIT_EXPECT_EQ(test, fake_requests(t->fake, VIRTIO_IOMMU_T_UNMAP), 1);
 }
 
 /* Mappings are kept while a domain is attached to nothing. */

@@ -148,6 +148,48 @@ static void fake_events_flood(struct kunit *test)
 	test_expect_agree(t, "after the flood");
 }
 
+struct hostile_case {
+	const char *name;
+	enum fake_completion completion;
+};
+
+static const struct hostile_case hostile_cases[] = {
+	{ "twice", FAKE_TWICE },
+	{ "not taken", FAKE_NOT_ASKED },
+	{ "out of range", FAKE_OUT_OF_RANGE },
+};
+
+KUNIT_ARRAY_PARAM_DESC(hostile, hostile_cases, name);
+
+/* Buffers that are completed as no device does cost events at most, and are reported. */
+static void fake_events_hostile(struct kunit *test)
+{
+	const struct hostile_case *param = test->param_value;
+	struct fake_test *t = test->priv;
+	struct virtio_iommu_fault fault;
+	unsigned int i;
+
+	test_start(t, NULL, 1);
+	fault = events_fault(t->endpoints[0].fake.ids[0]);
+	test_log_mark(t);
+	for (i = 0; i < 20; i++) {
+		if (fake_event_hostile(t->fake, &fault, sizeof(fault),
+				       param->completion))
+			break;
+	}
+	KUNIT_EXPECT_GT(test, i, 0);
+	for (i = 0; i < 20; i++) {
+		if (fake_event(t->fake, &fault, sizeof(fault), sizeof(fault)))
+			break;
+	}
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_says(t, " fault") ||
+			      test_log_says(t, "id "),
+			      "nothing is reported");
+	t->violations_expected = true;
+	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
+	test_expect_agree(t, "afterwards");
+}
+
 /* A fault of an endpoint that is not there is reported with its number, and no name. */
 static void events_unknown(struct fake_test *t, unsigned int endpoint)
 {
@@ -198,6 +240,7 @@ static struct kunit_case fake_events_cases[] = {
 	KUNIT_CASE_PARAM(fake_events_size, event_gen_params),
 	KUNIT_CASE(fake_events_reserved),
 	KUNIT_CASE(fake_events_flood),
+	KUNIT_CASE_PARAM(fake_events_hostile, hostile_gen_params),
 	KUNIT_CASE(fake_events_unplugged),
 	{}
 };

@@ -414,6 +414,37 @@ int fake_event(struct fake_viommu *fake, const void *event, size_t len,
 }
 
 /*
+ * Sends an event, and completes its buffer as no device does: twice, without having
+ * taken it from the ring, or with the number of a buffer that cannot exist.
+ */
+int fake_event_hostile(struct fake_viommu *fake, const void *event, size_t len,
+		       enum fake_completion completion)
+{
+	struct fake_vq *fvq = &fake->vqs[FAKE_EVENT_VQ];
+	int ret = -ENOBUFS;
+	unsigned long flags;
+	unsigned int next;
+	u16 head;
+
+	spin_lock_irqsave(&fake->lock, flags);
+	if (fvq->ready && fake_vq_available(fake, fvq)) {
+		next = fvq->vringh.last_avail_idx % fvq->vring.num;
+		head = virtio16_to_cpu(&fake->vdev,
+				       READ_ONCE(fvq->vring.avail->ring[next]));
+		if (completion == FAKE_OUT_OF_RANGE)
+			head = U16_MAX;
+		ret = 0;
+		if (completion == FAKE_TWICE)
+			ret = __fake_event(fake, event, len, len);
+		vringh_complete_iotlb(&fvq->vringh, head, len);
+		fake_interrupt(fvq);
+	}
+	spin_unlock_irqrestore(&fake->lock, flags);
+	fake_vq_sync(fake);
+	return ret;
+}
+
+/*
  * Sends an event again and again, until there is no buffer for it, before the
  * one interrupt for all of them. Returns how many were sent.
  */
