@@ -239,7 +239,9 @@ struct fake_stats {
 	unsigned int config_reads;
 	unsigned int config_writes;
 	unsigned int resets;
-	unsigned int refusals;	/* that no rule asked for */
+	unsigned int refusals;	/* that no rule asked for; the last: */
+	u8 refused_type;
+	u8 refused_status;
 };
 
 struct fake_viommu {

@@ -71,7 +71,9 @@ void test_stop(struct fake_test *t)
 	fake_unregister(t->fake);
 	if (t->refuses_nothing)
 		KUNIT_EXPECT_EQ_MSG(t->test, t->fake->stats.refusals, 0,
-				    "the device refused what it was asked for");
+				    "the device refused a request of type %u with %u",
+				    t->fake->stats.refused_type,
+				    t->fake->stats.refused_status);
 	if (!t->violations_expected)
 		test_expect_no_violation(t);
 	if (!fake_destroy(t->fake) && !t->may_leak)
@@ -184,6 +186,12 @@ struct test_domain *test_start_domain(struct fake_test *t,
 	domain = test_alloc(t, 0);
 	KUNIT_ASSERT_NOT_NULL(t->test, domain);
 	return domain;
+}
+
+/* Whether what the C driver does not survive is asked for. */
+bool test_is_unsafe(void)
+{
+	return fake_unsafe;
 }
 
 /* Skips what the C driver does not survive, unless it is asked for. */

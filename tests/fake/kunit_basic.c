@@ -128,6 +128,16 @@ static void fake_basic_unmap(struct kunit *test)
 	test_expect_agree(t, "after unmapping up to a hole");
 	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 8, 4), 4);
 	test_expect_agree(t, "after unmapping the rest");
+
+	/* A mapping is never split: from its beginning it goes as a whole. */
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 64, 8, TEST_PHYS, TEST_RW),
+			0);
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 68, 4), 0);
+	test_expect_agree(t, "after unmapping the end of a mapping");
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 66, 2), 0);
+	test_expect_agree(t, "after unmapping the middle of a mapping");
+	test_unmap(t, domain, 64, 4);
+	test_expect_agree(t, "after unmapping the beginning of a mapping");
 }
 
 /* A mapping over another one must not look as if it worked. */

@@ -161,7 +161,7 @@ static const struct hostile_case hostile_cases[] = {
 
 KUNIT_ARRAY_PARAM_DESC(hostile, hostile_cases, name);
 
-/* Buffers that are completed as no device does cost events at most, and are reported. */
+/* Buffers that are completed as no device does cost events at most. */
 static void fake_events_hostile(struct kunit *test)
 {
 	const struct hostile_case *param = test->param_value;
@@ -171,7 +171,6 @@ static void fake_events_hostile(struct kunit *test)
 
 	test_start(t, NULL, 1);
 	fault = events_fault(t->endpoints[0].fake.ids[0]);
-	test_log_mark(t);
 	for (i = 0; i < 20; i++) {
 		if (fake_event_hostile(t->fake, &fault, sizeof(fault),
 				       param->completion))
@@ -182,9 +181,6 @@ static void fake_events_hostile(struct kunit *test)
 		if (fake_event(t->fake, &fault, sizeof(fault), sizeof(fault)))
 			break;
 	}
-	KUNIT_EXPECT_TRUE_MSG(test, test_log_says(t, " fault") ||
-			      test_log_says(t, "id "),
-			      "nothing is reported");
 	t->violations_expected = true;
 	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
 	test_expect_agree(t, "afterwards");
@@ -237,11 +233,11 @@ static void fake_events_unplugged(struct kunit *test)
 static struct kunit_case fake_events_cases[] = {
 	KUNIT_CASE(fake_events_fault),
 	KUNIT_CASE(fake_events_unknown_endpoint),
+	KUNIT_CASE(fake_events_unplugged),
 	KUNIT_CASE_PARAM(fake_events_size, event_gen_params),
 	KUNIT_CASE(fake_events_reserved),
 	KUNIT_CASE(fake_events_flood),
 	KUNIT_CASE_PARAM(fake_events_hostile, hostile_gen_params),
-	KUNIT_CASE(fake_events_unplugged),
 	{}
 };
 

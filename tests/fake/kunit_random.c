@@ -3,6 +3,7 @@
  * Conformance, by random sequences. After each step the test, the driver and the
  * device have to agree. A failure names the seed and the step; seed= repeats it.
  */
+#include <linux/dma-mapping.h>
 #include <linux/moduleparam.h>
 #include <linux/random.h>
 #include <linux/scatterlist.h>
@@ -33,6 +34,7 @@ struct random_run {
 	struct rnd_state rnd;
 	struct page **pages;
 	char last[128];		/* the last step */
+	unsigned int refused;	/* steps */
 };
 
 static unsigned int pick(struct random_run *run, unsigned int below)
@@ -244,6 +246,92 @@ static bool random_unmap(struct random_run *run)
 	return test_unmap(run->t, domain, slot, end - slot) == end - slot;
 }
 
+/* What is mapped over something else is refused. */
+static bool random_overlap(struct random_run *run)
+{
+	struct test_domain *domain = random_domain(run);
+	unsigned int slot, nr;
+
+	if (!domain)
+		return true;
+	slot = pick(run, TEST_SLOTS);
+	nr = min(1 + pick(run, 4), TEST_SLOTS - slot);
+	if (!domain->slots[slot].chunk && !domain->slots[slot + nr - 1].chunk)
+		return true;
+	scnprintf(run->last, sizeof(run->last), "map over %u+%u", slot, nr);
+	return test_map(run->t, domain, slot, nr, 0, TEST_RW) < 0;
+}
+
+/* A mapping goes as a whole, or not at all: the driver says which. */
+static bool random_unmap_part(struct random_run *run)
+{
+	struct test_domain *domain = random_domain(run);
+	unsigned int slot, nr;
+
+	if (!domain)
+		return true;
+	slot = pick(run, TEST_SLOTS);
+	nr = min(1 + pick(run, 8), TEST_SLOTS - slot);
+	scnprintf(run->last, sizeof(run->last), "unmap any %u+%u", slot, nr);
+	test_unmap(run->t, domain, slot, nr);
+	return true;
+}
+
+/*
+ * Through the DMA API: what it maps gets to the device. Without a flush queue, the timer
+ * of which may unmap what a step has detached meanwhile.
+ */
+static bool random_dma(struct random_run *run)
+{
+	unsigned int endpoint = pick(run, NR_ENDPOINTS);
+	struct test_endpoint *tested = &run->t->endpoints[endpoint];
+	struct model_domain *domain;
+	struct model_mapping *mapping;
+	struct device *dev;
+	unsigned long flags;
+	bool found = false;
+	dma_addr_t addr;
+
+	if (tested->domain || tested->claimed ||
+	    !fake_endpoint_translated(&tested->fake))
+		return true;
+	scnprintf(run->last, sizeof(run->last), "DMA of %u", endpoint);
+	dev = test_dev(run->t, endpoint);
+	if (iommu_get_domain_for_dev(dev)->type == IOMMU_DOMAIN_DMA_FQ)
+		return true;
+	tested->uses_dma_api = true;
+	addr = dma_map_page(dev, run->pages[0], 0, PAGE_SIZE, DMA_TO_DEVICE);
+	if (dma_mapping_error(dev, addr))
+		return false;
+	spin_lock_irqsave(&run->t->fake->lock, flags);
+	domain = model_endpoint(&run->t->fake->model,
+				tested->fake.ids[0])->domain;
+	if (domain && domain->bypass)
+		found = true;
+	else if (domain)
+		list_for_each_entry(mapping, &domain->mappings, node)
+			found |= mapping->first <= addr && mapping->last >= addr;
+	spin_unlock_irqrestore(&run->t->fake->lock, flags);
+	dma_unmap_page(dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
+	return found;
+}
+
+/* All is as it was after a suspend, which resets the device. */
+static bool random_suspend(struct random_run *run)
+{
+#ifdef CONFIG_PM_SLEEP
+	struct virtio_device *vdev = &run->t->fake->vdev;
+
+	/* The C driver spins for ever after it resumes. */
+	if (!test_is_unsafe() || pick(run, 4))
+		return true;
+	scnprintf(run->last, sizeof(run->last), "suspend");
+	return !virtio_device_freeze(vdev) && !virtio_device_restore(vdev);
+#else
+	return true;
+#endif
+}
+
 static bool random_plug(struct random_run *run)
 {
 	unsigned int endpoint = pick(run, NR_ENDPOINTS);
@@ -267,7 +355,7 @@ static bool random_plug(struct random_run *run)
 static bool random_type(struct random_run *run)
 {
 	static const char * const types[] = {
-		"identity", "DMA", "DMA-FQ", "auto",
+		"identity", "DMA", "DMA", "DMA-FQ", "auto",
 	};
 	unsigned int endpoint = pick(run, NR_ENDPOINTS);
 	const char *type = types[pick(run, ARRAY_SIZE(types))];
@@ -305,7 +393,44 @@ static bool (* const random_steps[])(struct random_run *run) = {
 	random_map, random_map, random_map, random_map,
 	random_map_sg, random_map_sg, random_unmap, random_unmap, random_unmap,
 	random_plug, random_type, random_claim,
+	random_overlap, random_unmap_part, random_dma, random_suspend,
 };
+
+/* A request of a step that may fail. */
+static bool random_refused(struct random_run *run,
+			   bool (*step)(struct random_run *run))
+{
+	const struct fake_rule rule = {
+		FAKE_RULE(pick(run, 2) ? VIRTIO_IOMMU_T_MAP :
+					 VIRTIO_IOMMU_T_ATTACH),
+		.skip = pick(run, 2) ? 0 : pick(run, 4), .no_effect = true,
+		.status = VIRTIO_IOMMU_S_IOERR + pick(run, 8),
+	};
+	struct fake_rule *added = fake_add_rule(run->t->fake, &rule);
+	bool done, refused;
+
+	done = step(run);
+	refused = added->hits;
+	fake_clear_rules(run->t->fake);
+	if (!refused)
+		return done;
+	run->refused++;
+	strlcat(run->last, ", refused", sizeof(run->last));
+	return !done;
+}
+
+static bool random_step(struct random_run *run)
+{
+	bool (*step)(struct random_run *run) =
+		random_steps[pick(run, ARRAY_SIZE(random_steps))];
+	bool may_fail = step == random_attach || step == random_replace ||
+			step == random_map || step == random_map_sg ||
+			step == random_type;
+
+	if (may_fail && !pick(run, 4))
+		return random_refused(run, step);
+	return step(run);
+}
 
 /* Returns false, and has reported it, if there is anything wrong. */
 static bool random_sequence(struct random_run *run, u32 this_seed)
@@ -320,8 +445,9 @@ static bool random_sequence(struct random_run *run, u32 this_seed)
 	for (step = 0; step < steps; step++) {
 		bool done;
 
-		done = random_steps[pick(run, ARRAY_SIZE(random_steps))](run);
-		if (!done || !test_agree(t) || t->fake->nr_violations) {
+		done = random_step(run);
+		if (!done || !test_agree(t) || t->fake->nr_violations ||
+		    t->fake->stats.refusals) {
 			KUNIT_FAIL(t->test, "seed %u, step %u (%s): %s",
 				   this_seed, step, run->last,
 				   done ? t->difference : "failed");
@@ -360,6 +486,7 @@ static void fake_random(struct kunit *test)
 		if (!random_sequence(run, first + i))
 			break;
 	}
+	kunit_info(test, "%u steps were refused", run->refused);
 }
 
 static struct kunit_case fake_random_cases[] = {

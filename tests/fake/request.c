@@ -312,6 +312,13 @@ static u8 fake_probe(struct fake_viommu *fake, struct fake_request *request,
 	return VIRTIO_IOMMU_S_OK;
 }
 
+static void fake_refused(struct fake_viommu *fake, u8 type, u8 status)
+{
+	fake->stats.refusals++;
+	fake->stats.refused_type = type;
+	fake->stats.refused_status = status;
+}
+
 /* Answers one request, honestly or as @rule says. The device is locked. */
 void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 		 const struct fake_rule *rule)
@@ -351,7 +358,7 @@ void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 	if (rule && rule->status != FAKE_HONEST)
 		tail.status = rule->status;
 	else if (tail.status)
-		fake->stats.refusals++;
+		fake_refused(fake, request->req.type, tail.status);
 
 	/* A PROBE that failed: the status still goes to the end. */
 	offset = min(fake_tail_offset(fake, request->req.type),

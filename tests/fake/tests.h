@@ -77,6 +77,7 @@ void test_set_ids(struct fake_test *t, unsigned int index, unsigned int nr_ids,
 		  const u32 *ids);
 bool test_plug(struct fake_test *t, unsigned int index);
 void test_unplug(struct fake_test *t, unsigned int index);
+bool test_is_unsafe(void);
 void test_needs_unsafe(struct fake_test *t, const char *why);
 void test_is_slow(struct fake_test *t);
 void test_rule(struct fake_test *t, const struct fake_rule *rule);
