@@ -194,7 +194,10 @@ pub fn config(input: &mut Input<'_>) {
                 (u128::from(last) + 1) / bytes * bytes,
             );
             let input = config.input;
-            assert_eq!((u128::from(input.first()), u128::from(input.last()) + 1), whole);
+            assert_eq!(
+                (u128::from(input.first()), u128::from(input.last()) + 1),
+                whole
+            );
             assert_eq!((config.domains.first(), config.domains.last()), domains);
             assert_eq!(config.probe_size, raw.probe_size.unwrap_or(0));
             assert_eq!(config.bypass, raw.bypass.map(|bypass| bypass % 2 == 1));
