@@ -28,9 +28,9 @@
 //! ```
 //!
 //! Locks are taken in this order: group (the core's), [`device::Viommu`]'s places, the engine's
-//! for who collects an answer, a domain's state, the engine's state. The last two are spinlocks with
-//! interrupts disabled, and nothing waits for the device under them. No other lock is taken under
-//! the domain numbers', the table's and the event queue's.
+//! for who collects an answer, a domain's state, the engine's state. The last two are spinlocks
+//! with interrupts disabled, and nothing waits for the device under them. No other lock is taken
+//! under the domain numbers', the table's and the event queue's.
 
 mod attachment;
 pub(crate) mod bypass;
