@@ -46,7 +46,7 @@ impl Attachment {
 
     /// Whether the device has all that the domain should have.
     pub(super) fn is_complete(&self) -> bool {
-        self.paging().map_or(true, PagingDomain::is_complete)
+        self.paging().is_none_or(PagingDomain::is_complete)
     }
 
     /// Accounts for an id that was attached.
