@@ -45,6 +45,10 @@ pub(crate) fn read(dev: &virtio::Device<Bound>) -> Result<Config> {
         domain_range: has_domain.then(|| (config.read(DOMAIN_START), config.read(DOMAIN_END))),
         probe_size: has_probe.then(|| config.read(PROBE_SIZE)),
         bypass: has_bypass.then(|| config.read(BYPASS)),
+    });
+    let raw = raw.inspect_err(|error| {
+        let errno = error.to_errno();
+        dev_err!(dev.as_ref(), "cannot read the configuration: {}\n", errno);
     })?;
     raw.validate(PAGE_SIZE).map_err(|error| {
         dev_err!(dev.as_ref(), "{}\n", error);

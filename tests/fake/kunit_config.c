@@ -313,9 +313,11 @@ static void fake_config_unsettled(struct kunit *test)
 	test_needs_unsafe(t, "reads for ever");
 	test_create(t, &fake_default_config);
 	t->fake->config_hook = config_never_settles;
-	test_register(t);
+	KUNIT_EXPECT_FALSE(test, test_register(t));
 	t->fake->config_hook = NULL;
 	KUNIT_EXPECT_LT(test, t->fake->stats.config_reads, 100000);
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_says(t, "configuration"),
+			      "nothing is reported");
 }
 
 /* A driver that runs does not follow changes, but survives them. */
