@@ -35,6 +35,9 @@ static const struct console_case console_cases[] = {
 	{ "device breaks",
 	  { FAKE_RULE(VIRTIO_IOMMU_T_MAP), .before = FAKE_BREAKS },
 	  .unsafe = "spins for ever" },
+	{ "device writes nonsense",
+	  { FAKE_RULE(VIRTIO_IOMMU_T_MAP), .completion = FAKE_OUT_OF_RANGE },
+	  .unsafe = "spins for ever" },
 };
 
 KUNIT_ARRAY_PARAM_DESC(console, console_cases, name);
