@@ -8,6 +8,7 @@ use kernel::{
     dev_err_deferred,
     device,
     prelude::*,
+    print_deferred,
     sync::aref::ARef,
     virtio::{
         Completed,
@@ -308,6 +309,8 @@ impl RequestQueue {
         let Some(mut ring) = self.queue.access() else {
             return false;
         };
+        // A ring says so when the device wrote nonsense to it.
+        let _deferred = print_deferred::Section::begin();
         let slots = &mut self.slots;
         let mut progress = false;
         let mut too_many = false;

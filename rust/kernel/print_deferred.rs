@@ -6,13 +6,50 @@
 //! printing context holds, that is a deadlock: a virtio console maps memory for DMA, so an IOMMU
 //! driver must not write to it with a lock held that mapping takes.
 //!
-//! C header: [`include/linux/dev_printk.h`](srctree/include/linux/dev_printk.h)
+//! C headers: [`include/linux/dev_printk.h`](srctree/include/linux/dev_printk.h),
+//! [`include/linux/printk.h`](srctree/include/linux/printk.h)
 
 use crate::{
     bindings,
     device::Device,
-    fmt, //
+    fmt,
+    types::NotThreadSafe, //
 };
+
+/// While it exists, nothing that this CPU prints is written to legacy consoles at once; an
+/// interrupt that follows does it.
+///
+/// For calls of C code that may print, in places where [`dev_err_deferred!`] is right for one's own
+/// messages. Keep it short, and do not sleep: except with `PREEMPT_RT`, where consoles are always
+/// written to by a thread of their own, preemption is disabled.
+///
+/// [`dev_err_deferred!`]: crate::dev_err_deferred
+///
+/// # Invariants
+///
+/// `printk_defer()` was called, on this CPU, and `printk_defer_no_more()` was not yet.
+#[must_use = "it ends when it is dropped"]
+pub struct Section(NotThreadSafe);
+
+impl Section {
+    /// Begins the section. Any context.
+    #[inline]
+    pub fn begin() -> Self {
+        // SAFETY: Can be called in any context.
+        unsafe { bindings::printk_defer() };
+        // INVARIANT: It was called just now. Preemption is disabled, so that it stays this CPU;
+        // with `PREEMPT_RT` the functions do nothing.
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for Section {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants this ends what `printk_defer()` began, on the same CPU.
+        unsafe { bindings::printk_defer_no_more() };
+    }
+}
 
 /// Prints an error about a device; see [`dev_err_deferred!`](crate::dev_err_deferred).
 pub fn dev_err(dev: &Device, msg: fmt::Arguments<'_>) {
