@@ -347,6 +347,7 @@ struct fake_rule *fake_add_rule(struct fake_viommu *fake,
 				const struct fake_rule *rule);
 void fake_clear_rules(struct fake_viommu *fake);
 struct fake_rule *fake_match(struct fake_viommu *fake, u8 type);
+void fake_seen(struct fake_viommu *fake, struct fake_request *request, void *arg);
 unsigned int fake_requests(struct fake_viommu *fake, u8 type);
 
 /* endpoints.c: platform devices whose DMA goes through the fake device */

@@ -64,6 +64,28 @@ static void fake_gone_by_surprise(struct kunit *test)
 	test_start(t, NULL, 2);
 }
 
+/* The queue breaks while nobody has a request: the next one fails, and that is reported. */
+static void fake_gone_unnoticed(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+
+	domain = test_start_domain(t, NULL, 1);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
+	fake_end(t->fake, FAKE_BREAKS);
+	test_log_mark(t);
+	KUNIT_EXPECT_LT(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
+	KUNIT_EXPECT_TRUE_MSG(test,
+			      test_log_has(t, fake_name(t->fake), "broken") ||
+			      test_log_has(t, fake_name(t->fake), "cannot"),
+			      "nothing is reported");
+	KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(domain->domain, domain->base),
+			0);
+	kunit_warning_suppress(test) {
+		test_stop(t);
+	}
+}
+
 /* Domains that outlive their IOMMU are of no use, and do no harm. */
 static void fake_gone_domains(struct kunit *test)
 {
@@ -325,6 +347,7 @@ static void fake_gone_suspend(struct kunit *test)
 static struct kunit_case fake_gone_cases[] = {
 	KUNIT_CASE(fake_gone_idle),
 	KUNIT_CASE(fake_gone_by_surprise),
+	KUNIT_CASE(fake_gone_unnoticed),
 	KUNIT_CASE(fake_gone_domains),
 	KUNIT_CASE_PARAM(fake_gone_meanwhile, gone_gen_params),
 	KUNIT_CASE_PARAM(fake_gone_unmap, gone_up_gen_params),

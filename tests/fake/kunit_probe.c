@@ -37,6 +37,7 @@ struct probe_case {
 	struct probe_item items[2];
 	unsigned int repeat;	/* the first item, this many bytes apart */
 	u8 fill;		/* everything that is not said */
+	const char *says;	/* of what is proper, but odd */
 };
 
 static const struct probe_case probe_cases[] = {
@@ -61,14 +62,15 @@ static const struct probe_case probe_cases[] = {
 	{ "the last byte is for MSIs", PROPER,
 	  { { 0, MEM, 20, 1, U64_MAX, U64_MAX } } },
 	{ "a huge region for MSIs", PROPER,
-	  { { 0, MEM, 20, 1, SZ_4G, SZ_4G + SZ_1G - 1 } } },
+	  { { 0, MEM, 20, 1, SZ_4G, SZ_4G + SZ_1G - 1 } }, .says = "MSI" },
 	{ "two large regions for MSIs", PROPER,
 	  { { 0, MEM, 20, 1, SZ_4G, SZ_4G + SZ_16M - 1 },
-	    { 24, MEM, 20, 1, SZ_8G, SZ_8G + SZ_4K - 1 } } },
+	    { 24, MEM, 20, 1, SZ_8G, SZ_8G + SZ_4K - 1 } }, .says = "MSI" },
 	{ "unknown subtype", PROPER,
-	  { { 0, MEM, 20, 200, SZ_1M, SZ_2M - 1 } } },
+	  { { 0, MEM, 20, 200, SZ_1M, SZ_2M - 1 } }, .says = "unknown" },
 	{ "unknown property first", PROPER,
-	  { { 0, OTHER, 12 }, { 16, MEM, 20, 0, SZ_1M, SZ_2M - 1 } } },
+	  { { 0, OTHER, 12 }, { 16, MEM, 20, 0, SZ_1M, SZ_2M - 1 } },
+  .says = "unknown" },
 	{ "unknown property, length 0", PROPER,
 	  { { 0, OTHER, 0 }, { 4, MEM, 20, 0, SZ_1M, SZ_2M - 1 } } },
 	{ "unknown property, length 65535", MALFORMED,
@@ -233,6 +235,12 @@ static void fake_probe_malformed(struct kunit *test)
 				      "nothing is reported");
 	else if (param->verdict != USELESS)
 		KUNIT_EXPECT_TRUE(test, accepted);
+	if (param->says)
+		KUNIT_EXPECT_TRUE_MSG(test,
+				      test_log_has(t, "fake-endpoint",
+						   param->says),
+				      "nothing is said of \"%s\"",
+				      param->says);
 	test_expect_agree(t, "afterwards");
 
 	/* The same endpoint again, behind a device that mended its ways. */
@@ -240,6 +248,23 @@ static void fake_probe_malformed(struct kunit *test)
 	model->properties = NULL;
 	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
 	test_expect_agree(t, "after the second try");
+}
+
+/* The firmware names an endpoint without an id: it is not accepted, and that is said. */
+static void fake_probe_no_id(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct fake_endpoint *endpoint = &t->endpoints[1].fake;
+
+	test_start(t, NULL, 1);
+	test_log_mark(t);
+	KUNIT_ASSERT_EQ(test, fake_plug(t->fake, endpoint), 0);
+	KUNIT_EXPECT_FALSE(test, fake_endpoint_translated(endpoint));
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_has(t, "fake-endpoint", "id"),
+			      "nothing is reported");
+	test_unplug(t, 1);
+	KUNIT_EXPECT_TRUE(test, test_plug(t, 1));
+	test_expect_agree(t, "when it has one");
 }
 
 struct regions_case {
@@ -349,6 +374,7 @@ static void fake_probe_identity(struct kunit *test)
 
 static struct kunit_case fake_probe_cases[] = {
 	KUNIT_CASE_PARAM(fake_probe_malformed, probe_gen_params),
+	KUNIT_CASE(fake_probe_no_id),
 	KUNIT_CASE_PARAM(fake_probe_identity, regions_gen_params),
 	{}
 };

@@ -167,18 +167,20 @@ static void fake_refused_uncollected(struct kunit *test)
 struct release_case {
 	const char *name;
 	u8 type;		/* of the requests that are refused */
+	unsigned int nr_mappings;	/* that the endpoint keeps */
+	const char *says;
 };
 
 static const struct release_case release_cases[] = {
-	{ "DETACH", VIRTIO_IOMMU_T_DETACH },
-	{ "every request", FAKE_ANY },
+	{ "DETACH", VIRTIO_IOMMU_T_DETACH, 0, "DMA is blocked" },
+	{ "every request", FAKE_ANY, 4, "cannot be blocked" },
 };
 
 KUNIT_ARRAY_PARAM_DESC(release, release_cases, name);
 
 /*
- * The device keeps a released endpoint, hence its domain with what is mapped there.
- * No other domain gets that one's number.
+ * The device keeps a released endpoint, hence its domain with what is mapped there,
+ * unless it can be blocked. No other domain gets that one's number.
  */
 static void fake_refused_release(struct kunit *test)
 {
@@ -191,11 +193,16 @@ static void fake_refused_release(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
 	test_map_each(t, domain, 4, 2, 1);
 	test_rule(t, REFUSE(param->type, 0));
+	test_log_mark(t);
 	kunit_warning_suppress(test) {
 		/* The core warns about the domain that it is attached to. */
 		test_unplug(t, 0);
 	}
 	t->stays_attached = true;
+	KUNIT_EXPECT_EQ(test, t->fake->model.nr_mappings, param->nr_mappings);
+	KUNIT_EXPECT_TRUE_MSG(test,
+			      test_log_has(t, "fake-endpoint", param->says),
+			      "nothing is said of \"%s\"", param->says);
 	test_free(t, domain);
 	test_clear_rules(t);
 

@@ -33,7 +33,9 @@ static void fake_resume_refused(struct kunit *test)
 	test_rule(t, &third);
 	test_log_mark(t);
 	KUNIT_EXPECT_EQ(test, virtio_device_restore(&t->fake->vdev), 0);
-	KUNIT_EXPECT_TRUE(test, test_log_has(t, "fake-endpoint", ""));
+	KUNIT_EXPECT_TRUE(test, test_log_has(t, "fake-endpoint",
+					     "return to its domain"));
+	KUNIT_EXPECT_TRUE(test, test_log_has(t, "fake-endpoint", "blocked"));
 
 	/* As if it were claimed */
 	t->endpoints[0].domain = NULL;

@@ -14,12 +14,6 @@
 /* How long a request may take when the device answers. */
 #define PROMPT_MS	2000
 
-static void ring_seen(struct fake_viommu *fake, struct fake_request *request,
-		      void *arg)
-{
-	complete(arg);
-}
-
 struct interrupt_run {
 	struct fake_test *t;
 	struct test_domain *mapped;	/* by the interrupt */
@@ -76,7 +70,7 @@ static void fake_ring_interrupted(struct kunit *test)
 	struct interrupt_run run = { .t = t };
 	struct fake_rule rule = {
 		FAKE_RULE(VIRTIO_IOMMU_T_ATTACH), .completion = FAKE_HELD,
-		.hook = ring_seen, .arg = &run.seen,
+		.hook = fake_seen, .arg = &run.seen,
 	};
 	unsigned int cpu;
 
@@ -160,7 +154,7 @@ static void fake_ring_replay(struct kunit *test)
 	struct replay_run run = { .t = t };
 	struct fake_rule rule = {
 		FAKE_RULE(VIRTIO_IOMMU_T_MAP), .skip = 3,
-		.completion = FAKE_HELD, .hook = ring_seen, .arg = &run.seen,
+		.completion = FAKE_HELD, .hook = fake_seen, .arg = &run.seen,
 	};
 	unsigned int cpu, sent, slot;
 

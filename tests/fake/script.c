@@ -48,6 +48,12 @@ struct fake_rule *fake_match(struct fake_viommu *fake, u8 type)
 	return match;
 }
 
+/* A hook: somebody waits for the request to reach the device, with a completion. */
+void fake_seen(struct fake_viommu *fake, struct fake_request *request, void *arg)
+{
+	complete(arg);
+}
+
 /* How many requests of a type there were; FAKE_ANY: of all types. */
 unsigned int fake_requests(struct fake_viommu *fake, u8 type)
 {
