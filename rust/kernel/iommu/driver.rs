@@ -186,7 +186,7 @@
 //!
 //! /// `hwdev` is what endpoints name as their IOMMU in the firmware's tables.
 //! fn register(
-//!     hwdev: &Device<Bound>,
+//!     hwdev: &Device,
 //!     dev: &Device<Bound>,
 //!     iommu: Arc<Iommu>,
 //! ) -> Result<Registration<Iommu>> {

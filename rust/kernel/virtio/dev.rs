@@ -51,23 +51,14 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
 
 impl Device<device::Bound> {
     /// Returns the device that this virtio device is a function of, for instance a PCI device.
-    pub fn parent(&self) -> &device::Device<device::Bound> {
-        // The parent is set before a virtio device is registered, and does not change. It is bound:
-        //
-        // - With most transports (PCI, MMIO, s390, UML) its driver registers the virtio device, and
-        //   unregisters it before it is unbound itself.
-        // - With vDPA `virtio_vdpa` does that. The parent is the vDPA device, to which it is bound,
-        //   or the device that does the DMA. The driver of that one, or one on its auxiliary bus,
-        //   owns the vDPA device, and takes it away before the parent is unbound.
-        // - `remoteproc_virtio` does not unregister the virtio device when somebody unbinds the
-        //   parent by hand while the remote processor runs. That is a defect there: every operation
-        //   of the virtio device uses what was freed with the parent's binding.
-        //
-        // SAFETY: By the type invariants `self.as_raw()` is a valid `struct virtio_device`. It has
-        // a reference to its parent, which is bound at least as long as itself, see above.
-        unsafe {
-            device::Device::<device::Normal>::from_raw((*self.as_raw()).dev.parent).as_bound()
-        }
+    ///
+    /// It may well be bound, but to a driver of its own: that stays when the module of this one is
+    /// unloaded, so nothing of this module must depend on the end of that binding.
+    pub fn parent(&self) -> &device::Device {
+        // SAFETY: By the type invariants `self.as_raw()` is a valid `struct virtio_device`, bound
+        // to a driver and so registered. It has a reference to its parent for as long as it is;
+        // each transport sets the parent before that, and it does not change.
+        unsafe { device::Device::from_raw((*self.as_raw()).dev.parent) }
     }
 
     /// Returns the name of the device on the bus of its transport, for instance the PCI address.

@@ -152,7 +152,7 @@ impl<T: Driver> Registered<T> {
     ///
     /// - [`Self::unregister`] has to be called before `T::Module` can be unloaded, and before
     ///   `hwdev` is removed.
-    unsafe fn new(hwdev: &Device<Bound>, instance: Arc<Instance<T>>) -> Result<Arc<Self>> {
+    unsafe fn new(hwdev: &Device, instance: Arc<Instance<T>>) -> Result<Arc<Self>> {
         // What keeps the code of `T` in memory are references on `T::Module`.
         if !is_in_module(VTable::<T>::OPS, T::Module::THIS_MODULE.as_ptr()) {
             return Err(EINVAL);
@@ -182,9 +182,9 @@ impl<T: Driver> Registered<T> {
         //   above. The core has a reference on that for each endpoint. The caller unregisters
         //   before the module can be unloaded. The vtable is right for whatever the core calls it
         //   with, see there.
-        // - `hwdev` is a valid device. The firmware node that the core takes from it is the one in
-        //   the instance: that of a bound device does not change. It is there for as long as
-        //   `hwdev` is, which the caller sees to, so that its address is not that of another.
+        // - `hwdev` is a valid device. The firmware node that the core takes from it is there for
+        //   as long as `hwdev` is, which the caller sees to, so that its address is not that of
+        //   another. It is the one in the instance; were it not, `probe_device` would find none.
         //
         // SAFETY: The three points above are what the function needs.
         let ret = to_result(unsafe {
@@ -263,7 +263,7 @@ fn is_driven_by(dev: &Device<Bound>, module: *mut bindings::module) -> bool {
 }
 
 /// Returns whether `dev` is `hwdev`, or below it.
-fn is_at_or_below(dev: &Device<Bound>, hwdev: &Device<Bound>) -> bool {
+fn is_at_or_below(dev: &Device<Bound>, hwdev: &Device) -> bool {
     let mut next = dev.as_raw();
     while !next.is_null() {
         if next == hwdev.as_raw() {
@@ -299,7 +299,7 @@ impl<T: Driver> Registration<T> {
     ///
     /// `hwdev` is the device whose firmware node ACPI or a devicetree refers to as the IOMMU of an
     /// endpoint. `parent` is the device that the caller drives; it becomes the parent of the device
-    /// `name` in `/sys/class/iommu/`. `hwdev` may be the same device, or one above it.
+    /// `name` in `/sys/class/iommu/`. `hwdev` is the same device, or one above it.
     ///
     /// All endpoints that exist are probed and attached to their default domains before this
     /// returns, so `data` has to be ready for use. May sleep; must not be called in a callback of
@@ -315,12 +315,7 @@ impl<T: Driver> Registration<T> {
     /// given a default domain. On error, all endpoints that there were have been released again.
     /// One that is plugged in just then may keep the IOMMU that it found; it has its own reference
     /// on `data`.
-    pub fn new(
-        hwdev: &Device<Bound>,
-        parent: &Device<Bound>,
-        name: &CStr,
-        data: Arc<T>,
-    ) -> Result<Self> {
+    pub fn new(hwdev: &Device, parent: &Device<Bound>, name: &CStr, data: Arc<T>) -> Result<Self> {
         // The registration ends with the binding of `parent`, at the latest. No driver of a module
         // is left bound when the module is unloaded, and none when a device above is removed.
         if !is_driven_by(parent, T::Module::THIS_MODULE.as_ptr()) || !is_at_or_below(parent, hwdev)
