@@ -29,7 +29,6 @@ use crate::{
     warn_on,
     ModuleMetadata, //
 };
-use core::any::TypeId;
 
 /// The C structure of an IOMMU, and its device in `/sys/class/iommu/`.
 ///
@@ -108,13 +107,18 @@ impl<T: Driver> Instance<T> {
     /// The caller has to hold the core's `iommu_probe_device_lock`.
     pub(super) unsafe fn find(fwnode: *mut bindings::fwnode_handle) -> Option<Arc<Self>> {
         // SAFETY: The caller holds the lock.
-        let this = unsafe { registry::find(TypeId::of::<Self>(), fwnode) }?;
+        let this = unsafe { registry::find(Self::key(), fwnode) }?;
 
-        // SAFETY: `Registered::new` is the only function that adds entries for
-        // `TypeId::of::<Self>`, and what it adds is the pointer of an `Arc<Self>` that it keeps for
-        // as long as the entry exists, which is at least until the caller unlocks. There is no
-        // `UniqueArc` for it.
+        // SAFETY: `Registered::new` is the only function that adds entries for `Self::key()`, once
+        // it has checked that `T` is a type of `T::Module`. What it adds is the pointer of an
+        // `Arc<Self>` that it keeps for as long as the entry exists, which is at least until the
+        // caller unlocks. There is no `UniqueArc` for it.
         Some(unsafe { ArcBorrow::from_raw(this.cast::<Self>()) }.into())
+    }
+
+    /// Returns what the registry knows this type by.
+    fn key() -> registry::Key {
+        registry::Key::of::<Self>(T::Module::THIS_MODULE.as_ptr())
     }
 
     /// Returns the C structure.
@@ -165,7 +169,7 @@ impl<T: Driver> Registered<T> {
             }),
             GFP_KERNEL,
         )?;
-        let key = TypeId::of::<Instance<T>>();
+        let key = Instance::<T>::key();
         let fwnode = instance.fwnode();
         let data = Arc::as_ptr(instance.data()).cast();
 
@@ -217,7 +221,7 @@ impl<T: Driver> Registered<T> {
         //
         // 1. From here on, `probe_device` does not find the instance any more. All devices for
         //    which it had been successful are in their groups.
-        registry::remove(TypeId::of::<Instance<T>>(), instance.fwnode());
+        registry::remove(Instance::<T>::key(), instance.fwnode());
 
         // 2. So this finds and releases them, except for one that is off its bus already, in the
         //    middle of `device_del()`. The notifier of `device_del()` releases that, with the help

@@ -44,9 +44,29 @@ impl Drop for ProbeLock {
     }
 }
 
+/// Stands for a type.
+///
+/// A [`TypeId`] alone does not: it is made of the names of the crate and of the type, and two
+/// modules may have a crate of the same name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    id: TypeId,
+    module: *mut bindings::module,
+}
+
+impl Key {
+    /// The key of `T`, which is a type of `module`, where null stands for the kernel itself.
+    pub(super) fn of<T: 'static>(module: *mut bindings::module) -> Self {
+        Self {
+            id: TypeId::of::<T>(),
+            module,
+        }
+    }
+}
+
 struct Entry {
     /// The type that `object` points to.
-    key: TypeId,
+    key: Key,
     /// The firmware node. Only compared.
     fwnode: *mut bindings::fwnode_handle,
     /// The driver's data, which stands for the IOMMU. Only compared.
@@ -78,7 +98,7 @@ static REGISTRY: Registry = Registry(UnsafeCell::new(KVec::new()));
 /// valid until [`remove`] has returned for the same type and firmware node (unless this fails).
 #[inline(never)]
 pub(super) unsafe fn insert(
-    key: TypeId,
+    key: Key,
     fwnode: *mut bindings::fwnode_handle,
     data: *const c_void,
     object: *const c_void,
@@ -110,7 +130,7 @@ pub(super) unsafe fn insert(
 
 /// Removes an entry, if there is one, and waits for all users of the table. May sleep.
 #[inline(never)]
-pub(super) fn remove(key: TypeId, fwnode: *mut bindings::fwnode_handle) {
+pub(super) fn remove(key: Key, fwnode: *mut bindings::fwnode_handle) {
     let _lock = ProbeLock::lock();
     // SAFETY: The lock is held until the function returns, and there is no other reference in this
     // function.
@@ -134,10 +154,7 @@ pub(super) fn synchronize() {
 ///
 /// The caller has to hold `iommu_probe_device_lock`.
 #[inline(never)]
-pub(super) unsafe fn find(
-    key: TypeId,
-    fwnode: *mut bindings::fwnode_handle,
-) -> Option<*const c_void> {
+pub(super) unsafe fn find(key: Key, fwnode: *mut bindings::fwnode_handle) -> Option<*const c_void> {
     // SAFETY: The caller holds the lock, and nothing in this function calls code that could make
     // another reference.
     let entries = unsafe { &*REGISTRY.0.get() };

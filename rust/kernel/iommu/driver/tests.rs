@@ -7,7 +7,10 @@ use super::{
         range_size,
         whole_granules, //
     },
-    registry,
+    registry::{
+        self,
+        Key, //
+    },
     DomainConfig,
     Gather,
     Geometry,
@@ -19,7 +22,6 @@ use crate::{
     page::PAGE_SIZE,
     prelude::*, //
 };
-use core::any::TypeId;
 
 #[kunit_tests(rust_iommu_driver)]
 mod limits {
@@ -183,24 +185,29 @@ mod registrations {
 
     static OBJECT: Object = Object;
 
+    /// The kernel itself.
+    const HERE: *mut bindings::module = core::ptr::null_mut();
+
     /// Adds an entry. Nodes and data are only compared, so that numbers will do.
     fn insert(number: usize, data: usize) -> Result {
-        let object = core::ptr::from_ref(&OBJECT).cast();
+        insert_for(HERE, number, data)
+    }
 
-        // SAFETY: `OBJECT` is `Sync` and lives for ever. The key is that of its type.
-        unsafe { registry::insert(key(), fwnode(number), data as *const c_void, object) }
+    /// The same for a module, which is only compared as well.
+    fn insert_for(module: *mut bindings::module, number: usize, data: usize) -> Result {
+        let (key, object) = (Key::of::<Object>(module), core::ptr::from_ref(&OBJECT));
+
+        // SAFETY: `OBJECT` is `Sync` and lives for ever. The key is that of its type; nobody asks
+        // for that of another module.
+        unsafe { registry::insert(key, fwnode(number), data as *const c_void, object.cast()) }
     }
 
     fn remove(number: usize) {
-        registry::remove(key(), fwnode(number));
+        registry::remove(Key::of::<Object>(HERE), fwnode(number));
     }
 
     fn fwnode(number: usize) -> *mut bindings::fwnode_handle {
         number as *mut bindings::fwnode_handle
-    }
-
-    fn key() -> TypeId {
-        TypeId::of::<Object>()
     }
 
     #[test]
@@ -217,5 +224,19 @@ mod registrations {
         remove(3);
         assert_eq!(insert(1, 20), Ok(()));
         remove(1);
+    }
+
+    /// A type of another module may have the same `TypeId`.
+    #[test]
+    fn modules_are_told_apart() {
+        let there = core::ptr::dangling_mut();
+
+        assert_eq!(insert(1, 10), Ok(()));
+        assert_eq!(insert_for(there, 1, 10), Ok(()));
+        remove(1);
+        assert_eq!(insert_for(there, 1, 10), Err(EBUSY));
+        assert_eq!(insert(1, 10), Ok(()));
+        remove(1);
+        registry::remove(Key::of::<Object>(there), fwnode(1));
     }
 }
