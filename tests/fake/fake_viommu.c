@@ -66,11 +66,20 @@ static void fake_reset(struct virtio_device *vdev)
 		cancel_work_sync(&per_cpu_ptr(fake->workers, cpu)->work);
 }
 
+/* Under the device's lock, no driver is bound or unbound at the same time. */
+static void fake_expect_locked(struct virtio_device *vdev)
+{
+	if (!mutex_is_locked(&vdev->dev.mutex))
+		fake_violation(to_fake(vdev),
+			       "queues made or deleted with the device unlocked");
+}
+
 static void fake_del_vqs(struct virtio_device *vdev)
 {
 	struct fake_viommu *fake = to_fake(vdev);
 	unsigned int i;
 
+	fake_expect_locked(vdev);
 	if (fake->status & VIRTIO_CONFIG_S_DRIVER_OK)
 		fake_violation(fake, "queues deleted while the device runs");
 	for (i = 0; i < FAKE_NR_VQS; i++)
@@ -86,6 +95,7 @@ static int fake_find_vqs(struct virtio_device *vdev, unsigned int nvqs,
 	unsigned int i, index = 0;
 	int ret;
 
+	fake_expect_locked(vdev);
 	if (fake->status & VIRTIO_CONFIG_S_DRIVER_OK)
 		fake_violation(fake, "queues made while the device runs");
 	for (i = 0; i < nvqs; i++) {

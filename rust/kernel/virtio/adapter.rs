@@ -97,6 +97,44 @@ const fn features_are_valid(bits: &[u32]) -> bool {
     true
 }
 
+/// The lock of a device, under which the driver core binds and unbinds it.
+///
+/// # Invariants
+///
+/// `dev` is valid, and this thread holds its lock.
+struct BindingLock {
+    dev: *mut bindings::device,
+}
+
+impl BindingLock {
+    /// Locks a device that has a driver. May sleep.
+    ///
+    /// Returns `None` if the driver was unbound before the lock was there.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` must be valid until this is dropped. It must have been bound to a driver through
+    /// [`Adapter`], and not to another one since.
+    unsafe fn new(vdev: *mut bindings::virtio_device) -> Option<Self> {
+        // SAFETY: By the safety requirements `vdev` is valid.
+        let dev = unsafe { &raw mut (*vdev).dev };
+        // SAFETY: As above.
+        unsafe { bindings::device_lock(dev) };
+        // INVARIANT: It was locked just now.
+        let lock = Self { dev };
+
+        // SAFETY: As above. The driver's data is there from its probe until it is unbound.
+        (!unsafe { bindings::dev_get_drvdata(dev) }.is_null()).then_some(lock)
+    }
+}
+
+impl Drop for BindingLock {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::device_unlock(self.dev) };
+    }
+}
+
 impl<T: Driver> Adapter<T> {
     extern "C" fn validate_callback(vdev: *mut bindings::virtio_device) -> c_int {
         // INVARIANT: `vdev` is valid for the duration of `validate_callback()`.
@@ -209,10 +247,19 @@ impl<T: Driver> Adapter<T> {
     }
 
     extern "C" fn freeze_callback(vdev: *mut bindings::virtio_device) -> c_int {
-        // SAFETY: The transports only ever have the freeze callback called with a valid pointer to
-        // a `struct virtio_device`, which is bound to this driver.
+        // Other callbacks are called under it, but transports call this one without.
         //
-        // INVARIANT: `vdev` is valid for the duration of `freeze_callback()`.
+        // SAFETY: The transports only ever have the freeze callback called with a valid pointer to
+        // a `struct virtio_device`, and for the driver that it is bound to. No driver is bound to
+        // a device while the system goes to sleep or resumes (`device_block_probing()`).
+        let Some(_lock) = (unsafe { BindingLock::new(vdev) }) else {
+            return 0;
+        };
+
+        // SAFETY: `vdev` is valid, see above.
+        //
+        // INVARIANT: `vdev` is valid for the duration of `freeze_callback()`. It stays bound while
+        // it is locked.
         let dev = unsafe { &*vdev.cast::<Device<device::CoreInternal<'_>>>() };
 
         // SAFETY: The device is bound to this driver, so `probe_callback` was successful.
@@ -226,10 +273,19 @@ impl<T: Driver> Adapter<T> {
     }
 
     extern "C" fn restore_callback(vdev: *mut bindings::virtio_device) -> c_int {
-        // SAFETY: The transports only ever have the restore callback called with a valid pointer to
-        // a `struct virtio_device`, which is bound to this driver.
+        // Other callbacks are called under it, but transports call this one without.
         //
-        // INVARIANT: `vdev` is valid for the duration of `restore_callback()`.
+        // SAFETY: The transports only ever have the restore callback called with a valid pointer to
+        // a `struct virtio_device`, and for the driver that it is bound to. No driver is bound to
+        // a device while the system goes to sleep or resumes (`device_block_probing()`).
+        let Some(_lock) = (unsafe { BindingLock::new(vdev) }) else {
+            return 0;
+        };
+
+        // SAFETY: `vdev` is valid, see above.
+        //
+        // INVARIANT: `vdev` is valid for the duration of `restore_callback()`. It stays bound while
+        // it is locked.
         let dev = unsafe { &*vdev.cast::<Device<device::CoreInternal<'_>>>() };
 
         // SAFETY: The device is bound to this driver, so `probe_callback` was successful.

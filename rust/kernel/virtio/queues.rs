@@ -17,11 +17,8 @@
 //! # Who keeps these apart
 //!
 //! Queues are made and deleted in callbacks of the bus, which do not overlap for one device:
-//! `probe`, `remove` and `shutdown` run under its lock. `freeze` and `restore` do not: the
-//! transport calls them under the lock of the device's parent. That excludes a removal of the
-//! parent, as by an unplug, which takes that lock to unbind the transport's driver. User space,
-//! which could unbind or unload a driver, is frozen at that time; nor is any driver bound then
-//! (`device_block_probing()`).
+//! `probe`, `remove` and `shutdown` run under its lock, and the [`Adapter`](super::Adapter) takes
+//! it for `freeze` and `restore`.
 //!
 //! [`Virtqueue`]: super::Virtqueue
 //! [`Notifier`]: super::Notifier
