@@ -162,6 +162,7 @@ enum fake_completion {
 	FAKE_TWICE,
 	FAKE_NOT_ASKED,		/* one that is not outstanding comes first */
 	FAKE_OUT_OF_RANGE,	/* one that cannot exist comes first */
+	FAKE_ANOTHER,		/* one that is held comes first, and stays held */
 };
 
 enum fake_end {

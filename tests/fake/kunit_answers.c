@@ -4,39 +4,9 @@
  * completions that nobody asked for, that come twice, late or never, and a
  * device that breaks, stops or wants to be reset.
  */
-#include <linux/completion.h>
 #include <linux/ktime.h>
-#include <linux/workqueue.h>
 
 #include "tests.h"
-
-/* How long a request may take that is not answered, in guest time. */
-#define ANSWER_BOUND_MS		30000
-/* How long a request may take when the device is known to be gone. */
-#define PROMPT_MS		2000
-
-enum operation {
-	OP_PROBE,
-	OP_ATTACH,
-	OP_MAP,
-	OP_UNMAP,
-	OP_DETACH,
-	NR_OPERATIONS,
-};
-
-static const char * const operation_names[] = {
-	"PROBE", "ATTACH", "MAP", "UNMAP", "DETACH",
-};
-
-/* As they appear in messages */
-static const char * const operation_words[] = {
-	"probe", "attach", "map", "unmap", "detach",
-};
-
-static const u8 operation_types[] = {
-	VIRTIO_IOMMU_T_PROBE, VIRTIO_IOMMU_T_ATTACH, VIRTIO_IOMMU_T_MAP,
-	VIRTIO_IOMMU_T_UNMAP, VIRTIO_IOMMU_T_DETACH,
-};
 
 enum outcome {
 	MUST_WORK,	/* and the device goes on */
@@ -87,17 +57,17 @@ static const struct answer_case answer_cases[] = {
 	  .unsafe = "spins for ever" },
 	{ "wants a reset before",
 	  { FAKE_RULE(0), .before = FAKE_NEEDS_RESET }, BREAKS,
-	  .bound_ms = ANSWER_BOUND_MS, .unsafe = "spins for ever" },
+	  .bound_ms = TEST_BOUND_MS, .unsafe = "spins for ever" },
 	{ "wants a reset after",
 	  { FAKE_RULE(0), .after = FAKE_NEEDS_RESET }, MAY_BREAK,
-	  .bound_ms = ANSWER_BOUND_MS,
+	  .bound_ms = TEST_BOUND_MS,
 	  .unsafe = "later requests spin for ever" },
 	{ "never completes",
 	  { FAKE_RULE(0), .times = 0, .completion = FAKE_NEVER }, BREAKS,
-	  .bound_ms = ANSWER_BOUND_MS, .unsafe = "spins for ever" },
+	  .bound_ms = TEST_BOUND_MS, .unsafe = "spins for ever" },
 	{ "never completes one",
 	  { FAKE_RULE(0), .completion = FAKE_NEVER }, BREAKS,
-	  .bound_ms = ANSWER_BOUND_MS, .unsafe = "spins for ever" },
+	  .bound_ms = TEST_BOUND_MS, .unsafe = "spins for ever" },
 };
 
 struct answer_param {
@@ -123,48 +93,6 @@ static const void *answer_gen_params(struct kunit *test, const void *prev,
 	return &param;
 }
 
-struct answer_run {
-	struct fake_test *t;
-	struct test_domain *domain;
-	unsigned int slot;	/* the next to map */
-	s64 longest_ms;
-};
-
-/* Runs an operation. Returns 0 if its caller was told that it worked. */
-static int answer_operate(struct answer_run *run, enum operation operation)
-{
-	struct fake_test *t = run->t;
-	u64 iova = run->domain->base + run->slot * t->granule;
-	ktime_t start = ktime_get();
-	int ret = 0;
-
-	switch (operation) {
-	case OP_PROBE:
-		ret = test_plug(t, 2) ? 0 : -ENODEV;
-		break;
-	case OP_ATTACH:
-		ret = test_attach(t, 1, run->domain);
-		break;
-	case OP_MAP:
-		ret = test_map(t, run->domain, run->slot++, 1, 0, TEST_RW);
-		break;
-	case OP_UNMAP:
-		/* Slot 0 was mapped at the start. */
-		iova = run->domain->base;
-		iommu_unmap(run->domain->domain, iova, t->granule);
-		test_forget(run->domain, 0, 1);
-		break;
-	case OP_DETACH:
-		test_unplug(t, 1);
-		break;
-	case NR_OPERATIONS:
-		break;
-	}
-	run->longest_ms = max(run->longest_ms,
-			      ktime_ms_delta(ktime_get(), start));
-	return ret;
-}
-
 /* A failure that its caller is not told of, and the end of a device, are reported. */
 static bool answer_reported(struct fake_test *t, enum operation operation,
 			    enum outcome outcome)
@@ -173,33 +101,31 @@ static bool answer_reported(struct fake_test *t, enum operation operation,
 		return true;
 	if (outcome == BREAKS)
 		return false;
-	return operation == OP_ATTACH || operation == OP_MAP ||
-	       test_log_says(t, operation_words[operation]) ||
-	       test_log_says(t, operation_names[operation]);
+	return operation_reported(t, operation);
 }
 
 /* Whatever comes after, ends, and a device that is gone for good stays gone. */
-static void answer_go_on(struct answer_run *run, const struct answer_case *answer)
+static void answer_go_on(struct operation_run *run, const struct answer_case *answer)
 {
 	struct kunit *test = run->t->test;
 	int ret;
 
 	run->longest_ms = 0;
-	ret = answer_operate(run, OP_MAP);
+	ret = operation_run(run, OP_MAP);
 	if (answer->outcome == BREAKS)
 		KUNIT_EXPECT_LT(test, ret, 0);
 	else if (answer->outcome != MAY_BREAK)
 		KUNIT_EXPECT_EQ(test, ret, 0);
 	if (answer->outcome == MAY_BREAK)
 		KUNIT_EXPECT_LE(test, run->longest_ms,
-				answer->bound_ms ?: PROMPT_MS);
+				answer->bound_ms ?: TEST_PROMPT_MS);
 	run->longest_ms = answer->outcome == MAY_BREAK ? 0 : run->longest_ms;
 	if (run->t->endpoints[1].fake.pdev && !run->t->endpoints[1].domain)
-		answer_operate(run, OP_ATTACH);
-	answer_operate(run, OP_UNMAP);
+		operation_run(run, OP_ATTACH);
+	operation_run(run, OP_UNMAP);
 	test_unplug(run->t, 2);
-	answer_operate(run, OP_PROBE);
-	KUNIT_EXPECT_LE(test, run->longest_ms, PROMPT_MS);
+	operation_run(run, OP_PROBE);
+	KUNIT_EXPECT_LE(test, run->longest_ms, TEST_PROMPT_MS);
 }
 
 /* How many endpoints are in a domain of the test. */
@@ -221,32 +147,29 @@ static void fake_answers(struct kunit *test)
 {
 	const struct answer_param *param = test->param_value;
 	const struct answer_case *answer = param->answer;
-	struct answer_run run = { .t = test->priv, .slot = 2 };
 	struct fake_rule rule = answer->rule;
 	struct fake_test *t = test->priv;
+	struct operation_run run;
 	int ret, attached, warnings = 0;
 
 	if (answer->bound_ms && param->operation != OP_MAP)
 		test_is_slow(t);
 	if (answer->unsafe)
 		test_needs_unsafe(t, answer->unsafe);
-	run.domain = test_start_domain(t, NULL, 2);
-	KUNIT_ASSERT_EQ(test, test_attach(t, 0, run.domain), 0);
-	KUNIT_ASSERT_EQ(test, test_map(t, run.domain, 0, 1, 0, TEST_RW), 0);
+	operation_start(&run, t);
 
 	rule.type = operation_types[param->operation];
 	test_rule(t, &rule);
 	test_log_mark(t);
 	kunit_warning_suppress(test) {
-		ret = answer_operate(&run, param->operation);
+		ret = operation_run(&run, param->operation);
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 0);
 	}
-	KUNIT_EXPECT_LE(test, run.longest_ms, answer->bound_ms ?: PROMPT_MS);
-	if (run.longest_ms > PROMPT_MS)
+	KUNIT_EXPECT_LE(test, run.longest_ms, answer->bound_ms ?: TEST_PROMPT_MS);
+	if (run.longest_ms > TEST_PROMPT_MS)
 		kunit_info(test, "ended after %lld ms", run.longest_ms);
 
-	/* Unmapping and unplugging tell their callers nothing. */
-	if (param->operation != OP_UNMAP && param->operation != OP_DETACH) {
+	if (operation_tells(param->operation)) {
 		if (answer->outcome == MUST_WORK)
 			KUNIT_EXPECT_EQ(test, ret, 0);
 		if (answer->outcome == MUST_FAIL || answer->outcome == BREAKS)
@@ -258,8 +181,7 @@ static void fake_answers(struct kunit *test)
 						      answer->outcome),
 				      "nothing is reported");
 	/* What was not unmapped or detached is still there. */
-	if (answer->outcome <= MUST_FAIL && param->operation != OP_UNMAP &&
-	    param->operation != OP_DETACH)
+	if (answer->outcome <= MUST_FAIL && operation_tells(param->operation))
 		test_expect_agree(t, "afterwards");
 
 	kunit_warning_suppress(test) {
@@ -271,90 +193,6 @@ static void fake_answers(struct kunit *test)
 	/* The core insists on leaving a domain, which needs the device. */
 	KUNIT_EXPECT_LE(test, warnings,
 			answer->outcome >= MAY_BREAK ? attached : 0);
-}
-
-static const void *unplug_gen_params(struct kunit *test, const void *prev,
-				     char *desc)
-{
-	static enum operation operation;
-
-	operation = prev ? operation + 1 : 0;
-	if (operation == NR_OPERATIONS)
-		return NULL;
-	scnprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s",
-		  operation_names[operation]);
-	return &operation;
-}
-
-struct unplug_run {
-	struct answer_run run;
-	enum operation operation;
-	struct work_struct work;
-	struct completion seen;
-	int ret;
-};
-
-static void unplug_operate(struct work_struct *work)
-{
-	struct unplug_run *unplug = container_of(work, struct unplug_run, work);
-
-	unplug->ret = answer_operate(&unplug->run, unplug->operation);
-}
-
-static void unplug_seen(struct fake_viommu *fake, struct fake_request *request,
-			void *arg)
-{
-	complete(arg);
-}
-
-/*
- * The device is unplugged while a request is with it that it will never answer:
- * its caller is told, and nothing is left that would be in the way of the next.
- */
-static void fake_answers_unplugged(struct kunit *test)
-{
-	struct fake_test *t = test->priv;
-	struct unplug_run unplug = {
-		.run = { .t = t, .slot = 2 },
-		.operation = *(const enum operation *)test->param_value,
-	};
-	struct fake_rule rule = {
-		FAKE_RULE(operation_types[unplug.operation]),
-		.completion = FAKE_NEVER, .hook = unplug_seen,
-		.arg = &unplug.seen,
-	};
-	unsigned int i;
-
-	test_needs_unsafe(t, "spins for ever");
-	unplug.run.domain = test_start_domain(t, NULL, 2);
-	KUNIT_ASSERT_EQ(test, test_attach(t, 0, unplug.run.domain), 0);
-	test_map_each(t, unplug.run.domain, 1, 1, 1);
-	init_completion(&unplug.seen);
-	test_rule(t, &rule);
-
-	INIT_WORK_ONSTACK(&unplug.work, unplug_operate);
-	queue_work(system_dfl_wq, &unplug.work);
-	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&unplug.seen,
-							    10 * HZ));
-	kunit_warning_suppress(test) {
-		fake_end(t->fake, FAKE_BREAKS);
-		fake_unregister(t->fake);
-		/* The core warns about the domain that is still attached. */
-		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
-	}
-	flush_work(&unplug.work);
-	destroy_work_on_stack(&unplug.work);
-	KUNIT_EXPECT_LE(test, unplug.run.longest_ms, PROMPT_MS);
-	if (unplug.operation != OP_UNMAP && unplug.operation != OP_DETACH)
-		KUNIT_EXPECT_LT(test, unplug.ret, 0);
-
-	for (i = 0; i < TEST_MAX_ENDPOINTS; i++)
-		t->endpoints[i].domain = NULL;
-	kunit_warning_suppress(test) {
-		test_stop(t);
-		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 0);
-	}
-	test_start(t, NULL, 2);
 }
 
 /* Completions of a batch come backwards. */
@@ -398,16 +236,15 @@ static void fake_answers_late(struct kunit *test)
 /* The queue refuses to be notified. */
 static void fake_answers_notify(struct kunit *test)
 {
-	struct answer_run run = { .t = test->priv, .slot = 2 };
 	struct fake_test *t = test->priv;
+	struct operation_run run;
 
 	test_needs_unsafe(t, "spins for ever");
-	run.domain = test_start_domain(t, NULL, 2);
-	KUNIT_ASSERT_EQ(test, test_attach(t, 0, run.domain), 0);
+	operation_start(&run, t);
 	t->fake->notify_fails = true;
-	KUNIT_EXPECT_LT(test, answer_operate(&run, OP_MAP), 0);
-	KUNIT_EXPECT_LT(test, answer_operate(&run, OP_ATTACH), 0);
-	KUNIT_EXPECT_LE(test, run.longest_ms, PROMPT_MS);
+	KUNIT_EXPECT_LT(test, operation_run(&run, OP_MAP), 0);
+	KUNIT_EXPECT_LT(test, operation_run(&run, OP_ATTACH), 0);
+	KUNIT_EXPECT_LE(test, run.longest_ms, TEST_PROMPT_MS);
 	KUNIT_EXPECT_TRUE(test, test_log_has(t, fake_name(t->fake), "broken"));
 	kunit_warning_suppress(test) {
 		test_stop(t);
@@ -418,7 +255,6 @@ static void fake_answers_notify(struct kunit *test)
 
 static struct kunit_case fake_answers_cases[] = {
 	KUNIT_CASE_PARAM(fake_answers, answer_gen_params),
-	KUNIT_CASE_PARAM(fake_answers_unplugged, unplug_gen_params),
 	KUNIT_CASE(fake_answers_reverse),
 	KUNIT_CASE(fake_answers_late),
 	KUNIT_CASE(fake_answers_notify),

@@ -11,9 +11,6 @@
 
 #include "tests.h"
 
-/* How long a request may take when the device answers. */
-#define PROMPT_MS	2000
-
 struct interrupt_run {
 	struct fake_test *t;
 	struct test_domain *mapped;	/* by the interrupt */
@@ -101,7 +98,7 @@ static void fake_ring_interrupted(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, run.map_ret, 0);
 	KUNIT_EXPECT_EQ(test, run.unmapped, t->granule);
 	KUNIT_EXPECT_EQ(test, run.attach_ret, 0);
-	KUNIT_EXPECT_LE(test, run.ms, PROMPT_MS);
+	KUNIT_EXPECT_LE(test, run.ms, TEST_PROMPT_MS);
 	test_expect_agree(t, "afterwards");
 }
 
@@ -128,7 +125,7 @@ static void replay_attach(struct work_struct *work)
 /* Keeps a CPU from its work for a while. */
 static void replay_stall(void *data)
 {
-	ktime_t deadline = ktime_add_ms(ktime_get(), PROMPT_MS);
+	ktime_t deadline = ktime_add_ms(ktime_get(), TEST_PROMPT_MS);
 	struct replay_run *run = data;
 
 	complete(&run->stalled);

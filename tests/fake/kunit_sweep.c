@@ -8,10 +8,6 @@
 
 #include "tests.h"
 
-/* How long a stage may take, in guest time: when the device has not just stopped */
-#define SWEEP_PROMPT_MS	2000
-/* and when it has, once. */
-#define SWEEP_BOUND_MS	30000
 /* More requests than there are */
 #define SWEEP_MAX	500
 
@@ -257,7 +253,7 @@ static bool sweep_once(struct sweep_run *run, const struct sweep_case *param,
 		ms = ktime_ms_delta(ktime_get(), start);
 		hit = added->hits;
 		KUNIT_EXPECT_LE_MSG(test, ms, stops && hit && !hit_before ?
-				    SWEEP_BOUND_MS : SWEEP_PROMPT_MS,
+				    TEST_BOUND_MS : TEST_PROMPT_MS,
 				    "request %u, %s", nth,
 				    sweep_stages[stage].name);
 		if (!hit)

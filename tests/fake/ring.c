@@ -217,6 +217,19 @@ static u16 fake_idle_head(struct fake_viommu *fake, u16 head)
 	return head;
 }
 
+/* Completes the request that is held the longest, as if it had not been. */
+static void fake_complete_held(struct fake_viommu *fake)
+{
+	struct vringh *vringh = &fake->vqs[FAKE_REQUEST_VQ].vringh;
+	struct fake_request *held;
+
+	held = list_first_entry_or_null(&fake->held, struct fake_request, node);
+	if (!held)
+		return;
+	held->outstanding = false;
+	vringh_complete_iotlb(vringh, held->head, held->used);
+}
+
 /* What happens to the device. It is locked. */
 static void __fake_end(struct fake_viommu *fake, enum fake_end end)
 {
@@ -280,6 +293,10 @@ static void fake_take(struct fake_viommu *fake, struct fake_request *request)
 		break;
 	case FAKE_OUT_OF_RANGE:
 		vringh_complete_iotlb(vringh, U16_MAX, request->used);
+		list_add_tail(&request->node, &fake->done);
+		break;
+	case FAKE_ANOTHER:
+		fake_complete_held(fake);
 		list_add_tail(&request->node, &fake->done);
 		break;
 	case FAKE_TWICE:

@@ -19,6 +19,10 @@
 #define TEST_BASE		0x40000000ULL
 #define TEST_PHYS		0x100000000ULL
 #define TEST_RW			(IOMMU_READ | IOMMU_WRITE)
+/* How long a request may take if the device answers, or is known to be gone */
+#define TEST_PROMPT_MS		2000
+/* How long, in guest time, if it does not answer */
+#define TEST_BOUND_MS		30000
 
 /* One granule of IO addresses. */
 struct test_slot {
@@ -106,6 +110,31 @@ size_t test_unmap(struct fake_test *t, struct test_domain *domain,
 void test_forget(struct test_domain *domain, unsigned int slot,
 		 unsigned int nr);
 struct device *test_dev(struct fake_test *t, unsigned int endpoint);
+
+/* operations.c: what makes a driver send each kind of request */
+enum operation {
+	OP_PROBE,
+	OP_ATTACH,
+	OP_MAP,
+	OP_UNMAP,
+	OP_DETACH,
+	NR_OPERATIONS,
+};
+
+struct operation_run {
+	struct fake_test *t;
+	struct test_domain *domain;
+	unsigned int slot;	/* the next to map */
+	s64 longest_ms;
+};
+
+extern const char * const operation_names[];
+extern const u8 operation_types[];
+
+void operation_start(struct operation_run *run, struct fake_test *t);
+int operation_run(struct operation_run *run, enum operation operation);
+bool operation_tells(enum operation operation);
+bool operation_reported(struct fake_test *t, enum operation operation);
 
 /* agree.c: do the test, the driver and the device agree? */
 bool test_agree(struct fake_test *t);

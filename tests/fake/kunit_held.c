@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A request that the device keeps: for good, until it is unplugged, or until it
+ * completes it unanswered, in the place of another.
+ */
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/ktime.h>
+#include <linux/scatterlist.h>
+#include <linux/sizes.h>
+#include <linux/workqueue.h>
+
+#include "tests.h"
+
+struct held_run {
+	struct operation_run run;
+	enum operation operation;
+	struct work_struct work;
+	struct completion seen;
+	unsigned int nr_heads;
+	u16 heads[2];		/* of the requests that the device was told to keep */
+	int ret;
+};
+
+static void held_operate(struct work_struct *work)
+{
+	struct held_run *held = container_of(work, struct held_run, work);
+
+	held->ret = operation_run(&held->run, held->operation);
+}
+
+static void held_seen(struct fake_viommu *fake, struct fake_request *request,
+		      void *arg)
+{
+	struct held_run *held = arg;
+
+	if (held->nr_heads < ARRAY_SIZE(held->heads))
+		held->heads[held->nr_heads] = request->head;
+	held->nr_heads++;
+	complete(&held->seen);
+}
+
+/* Starts an operation on its own. Its request gets to the device, which keeps it. */
+static void held_start(struct held_run *held, struct fake_test *t,
+		       enum operation operation, const struct fake_rule *rule)
+{
+	struct fake_rule keep = *rule;
+
+	operation_start(&held->run, t);
+	held->operation = operation;
+	held->nr_heads = 0;
+	init_completion(&held->seen);
+	keep.type = operation_types[operation];
+	keep.hook = held_seen;
+	keep.arg = held;
+	test_rule(t, &keep);
+	test_log_mark(t);
+
+	INIT_WORK_ONSTACK(&held->work, held_operate);
+	queue_work(system_dfl_wq, &held->work);
+	KUNIT_EXPECT_TRUE(t->test, wait_for_completion_timeout(&held->seen,
+							       10 * HZ));
+}
+
+/* Waits for the end of the operation, which fails. */
+static void held_end(struct held_run *held)
+{
+	struct kunit *test = held->run.t->test;
+
+	flush_work(&held->work);
+	destroy_work_on_stack(&held->work);
+	KUNIT_EXPECT_LE(test, held->run.longest_ms, TEST_PROMPT_MS);
+	if (operation_tells(held->operation))
+		KUNIT_EXPECT_LT(test, held->ret, 0);
+}
+
+/* The operations up to @last, one after the other */
+static const void *held_next(const void *prev, char *desc, enum operation last)
+{
+	static enum operation operation;
+
+	operation = prev ? operation + 1 : OP_PROBE;
+	if (operation > last)
+		return NULL;
+	scnprintf(desc, KUNIT_PARAM_DESC_SIZE, "%s",
+		  operation_names[operation]);
+	return &operation;
+}
+
+static const void *unplugged_gen_params(struct kunit *test, const void *prev,
+					char *desc)
+{
+	return held_next(prev, desc, OP_DETACH);
+}
+
+/*
+ * The device is unplugged while a request is with it that it will never answer:
+ * its caller is told, and nothing is left that would be in the way of the next.
+ */
+static void fake_held_unplugged(struct kunit *test)
+{
+	const enum operation *operation = test->param_value;
+	struct fake_rule never = { FAKE_RULE(0), .completion = FAKE_NEVER };
+	struct fake_test *t = test->priv;
+	struct held_run held;
+	unsigned int i;
+
+	test_needs_unsafe(t, "spins for ever");
+	held_start(&held, t, *operation, &never);
+	kunit_warning_suppress(test) {
+		fake_end(t->fake, FAKE_BREAKS);
+		fake_unregister(t->fake);
+		/* The core warns about the domain that is still attached. */
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	held_end(&held);
+
+	for (i = 0; i < TEST_MAX_ENDPOINTS; i++)
+		t->endpoints[i].domain = NULL;
+	kunit_warning_suppress(test) {
+		test_stop(t);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 0);
+	}
+	test_start(t, NULL, 2);
+}
+
+/* Those whose callers are told: the others are of the same kinds for a driver. */
+static const void *another_gen_params(struct kunit *test, const void *prev,
+				      char *desc)
+{
+	return held_next(prev, desc, OP_MAP);
+}
+
+/* A request that is completed when the device has not written a byte of its answer */
+static const struct fake_rule held_unanswered = {
+	FAKE_RULE(0), .no_effect = true, .write = 0, .used = U32_MAX,
+};
+
+/* The head is that of a mapping now, which the device has not looked at either. */
+static void another_reused(struct held_run *held)
+{
+	struct fake_rule second = held_unanswered;
+	struct fake_test *t = held->run.t;
+	struct kunit *test = t->test;
+	struct scatterlist sg[2];
+	void *pages;
+
+	pages = kunit_kmalloc(test, 4 * PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, pages);
+	pages = PTR_ALIGN(pages, PAGE_SIZE);
+	sg_init_table(sg, ARRAY_SIZE(sg));
+	sg_set_buf(&sg[0], pages + 2 * PAGE_SIZE, PAGE_SIZE);
+	sg_set_buf(&sg[1], pages, PAGE_SIZE);
+
+	/* The first gets the head of the request that was answered. */
+	second.type = VIRTIO_IOMMU_T_MAP;
+	second.skip = 1;
+	second.hook = held_seen;
+	second.arg = held;
+	test_rule(t, &second);
+	KUNIT_EXPECT_LT(test, test_map_sg(t, held->run.domain, 200, sg,
+					  ARRAY_SIZE(sg), TEST_RW), 0);
+	test_clear_rules(t);
+	KUNIT_EXPECT_EQ(test, held->nr_heads, 2);
+	KUNIT_EXPECT_EQ_MSG(test, held->heads[0], held->heads[1],
+			    "the head was not reused");
+	test_expect_agree(t, "when it was reused");
+	KUNIT_EXPECT_EQ(test, operation_run(&held->run, OP_MAP), 0);
+}
+
+/*
+ * A request is completed that the device has not answered, in the place of another,
+ * and once more when a new request has its head: each caller is told.
+ */
+static void fake_held_another(struct kunit *test)
+{
+	const enum operation *operation = test->param_value;
+	struct fake_rule keep = held_unanswered;
+	struct fake_test *t = test->priv;
+	struct held_run held;
+
+	test_needs_unsafe(t, "spins for ever");
+	keep.completion = FAKE_HELD;
+	held_start(&held, t, *operation, &keep);
+	test_rule(t, &(struct fake_rule) {
+		FAKE_RULE(VIRTIO_IOMMU_T_MAP), .completion = FAKE_ANOTHER });
+	KUNIT_EXPECT_EQ(test, test_map(t, held.run.domain, 100, 1, 0, TEST_RW),
+			0);
+	held_end(&held);
+	KUNIT_EXPECT_TRUE_MSG(test, operation_reported(t, *operation),
+			      "nothing is reported");
+	test_expect_agree(t, "when another was completed");
+	another_reused(&held);
+	KUNIT_EXPECT_LE(test, held.run.longest_ms, TEST_PROMPT_MS);
+}
+
+/*
+ * A request is never answered while interrupts are off: the wait ends in time for the
+ * watchdogs, too.
+ */
+static void fake_held_atomic(struct kunit *test)
+{
+	static DEFINE_SPINLOCK(lock);
+	static const char * const splats[] = {
+		"LOCKUP", "lockup", "stall", "BUG: ", "WARNING: ",
+	};
+	struct fake_rule never = {
+		FAKE_RULE(VIRTIO_IOMMU_T_MAP), .completion = FAKE_NEVER,
+	};
+	struct fake_test *t = test->priv;
+	struct operation_run run;
+	unsigned long flags;
+	ktime_t start;
+	unsigned int i;
+	int ret;
+
+	test_needs_unsafe(t, "spins for ever, with interrupts off");
+	operation_start(&run, t);
+	test_rule(t, &never);
+	test_log_mark(t);
+	start = ktime_get();
+	spin_lock_irqsave(&lock, flags);
+	ret = iommu_map(run.domain->domain, run.domain->base + SZ_1M, TEST_PHYS,
+			t->granule, TEST_RW, GFP_ATOMIC);
+	spin_unlock_irqrestore(&lock, flags);
+	run.longest_ms = ktime_ms_delta(ktime_get(), start);
+	KUNIT_EXPECT_LT(test, ret, 0);
+	kunit_info(test, "ended after %lld ms", run.longest_ms);
+	KUNIT_EXPECT_LE(test, run.longest_ms, TEST_BOUND_MS);
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_has(t, fake_name(t->fake),
+						 "no answer"),
+			      "nothing is reported");
+	/* Who watches this CPU gets to look at it. */
+	msleep(100);
+	for (i = 0; i < ARRAY_SIZE(splats); i++)
+		KUNIT_EXPECT_FALSE_MSG(test, test_log_has(t, splats[i], ""),
+				       "the kernel says \"%s\"", splats[i]);
+	kunit_warning_suppress(test) {
+		test_stop(t);
+	}
+}
+
+static struct kunit_case fake_held_cases[] = {
+	KUNIT_CASE_SLOW(fake_held_atomic),
+	KUNIT_CASE_PARAM(fake_held_unplugged, unplugged_gen_params),
+	KUNIT_CASE_PARAM(fake_held_another, another_gen_params),
+	{}
+};
+
+static struct kunit_suite fake_held_suite = {
+	.name = "viommu_fake_held",
+	.init = fake_test_init,
+	.exit = fake_test_exit,
+	.test_cases = fake_held_cases,
+};
+
+kunit_test_suite(fake_held_suite);
