@@ -2,10 +2,13 @@
 
 //! How long to wait for the device.
 
-use kernel::time::{
-    Delta,
-    Instant,
-    Monotonic, //
+use kernel::{
+    nmi,
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
 };
 
 /// How long the device may take to answer, in seconds of guest time. Past it the device is declared
@@ -19,6 +22,9 @@ const GRACE_LOOKS: u32 = 10_000;
 ///
 /// The virtual CPU may be the one that was away for so long, so that the other side had no chance
 /// to act: after the time is up there is a grace of [`GRACE_LOOKS`].
+///
+/// The caller may have disabled interrupts for all of the wait, which is longer than a detector of
+/// lockups puts up with. As the wait ends by itself, they are told.
 pub(super) struct Patience {
     started: Option<Instant<Monotonic>>,
     overdue: u32,
@@ -35,6 +41,7 @@ impl Patience {
 
     /// To be asked on each turn of the waiting loop. The first time starts the clock.
     pub(super) fn is_over(&mut self) -> bool {
+        nmi::touch_watchdog();
         let started = *self.started.get_or_insert_with(Instant::now);
         if started.elapsed() > Delta::from_secs(ANSWER_TIMEOUT_SECS) {
             self.overdue += 1;

@@ -27,6 +27,8 @@ pub mod device;
 #[cfg(feature = "model")]
 pub mod model;
 #[cfg(feature = "model")]
+pub mod nmi;
+#[cfg(feature = "model")]
 pub mod print_deferred;
 #[cfg(feature = "model")]
 pub mod processor;
