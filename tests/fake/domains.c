@@ -111,7 +111,6 @@ int test_map(struct fake_test *t, struct test_domain *domain, unsigned int slot,
 	return ret;
 }
 
-/* The elements have to consist of whole granules. */
 /* Maps @nr times @len granules, @stride granules apart. */
 void test_map_each(struct fake_test *t, struct test_domain *domain,
 		   unsigned int nr, unsigned int stride, unsigned int len)
@@ -124,6 +123,7 @@ void test_map_each(struct fake_test *t, struct test_domain *domain,
 					 TEST_PHYS + i * SZ_1M, TEST_RW), 0);
 }
 
+/* The elements have to consist of whole granules. */
 int test_map_sg(struct fake_test *t, struct test_domain *domain,
 		unsigned int slot, struct scatterlist *sg, unsigned int nents,
 		int prot)

@@ -236,7 +236,6 @@ struct fake_worker {
 struct fake_stats {
 	unsigned int requests[8];	/* by type; 0: unknown types */
 	unsigned int notifications;
-	unsigned int largest_batch;
 	unsigned int config_reads;
 	unsigned int config_writes;
 	unsigned int resets;
@@ -329,7 +328,6 @@ void fake_vq_destroy(struct fake_vq *fvq);
 void fake_vq_sync(struct fake_viommu *fake);
 unsigned int fake_answer_available(struct fake_viommu *fake, unsigned int max);
 void fake_release_held(struct fake_viommu *fake, bool reverse);
-unsigned int fake_nr_held(struct fake_viommu *fake);
 unsigned int fake_event_buffers(struct fake_viommu *fake);
 int fake_event(struct fake_viommu *fake, const void *event, size_t len,
 	       u32 used);

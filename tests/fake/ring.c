@@ -335,23 +335,10 @@ unsigned int fake_answer_available(struct fake_viommu *fake, unsigned int max)
 		if (batch == max || !fake_vq_available(fake, fvq))
 			break;
 	}
-	if (batch > fake->stats.largest_batch)
-		fake->stats.largest_batch = batch;
 	if (batch && fvq->ready)
 		fake_interrupt(fvq);
 	spin_unlock_irqrestore(&fake->lock, flags);
 	return batch;
-}
-
-unsigned int fake_nr_held(struct fake_viommu *fake)
-{
-	unsigned long flags;
-	unsigned int nr;
-
-	spin_lock_irqsave(&fake->lock, flags);
-	nr = list_count_nodes(&fake->held);
-	spin_unlock_irqrestore(&fake->lock, flags);
-	return nr;
 }
 
 /* Completes the requests that rules hold. */

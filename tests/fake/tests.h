@@ -59,7 +59,6 @@ struct fake_test {
 	char difference[256];
 	u8 bypass;		/* the global one, once there is a driver */
 	bool violations_expected;
-	bool may_leak;
 	bool stays_attached;	/* an endpoint that has gone, in the device */
 	bool refuses_nothing;	/* the device, while it is honest */
 };

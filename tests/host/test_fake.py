@@ -19,7 +19,7 @@ PARAMETERS = {
     MODULE: {"unsafe": 1, "sequences": 150, "stress_seconds": 10},
     DEBUG: {"unsafe": 1, "slow": 1, "sequences": 40, "stress_seconds": 30},
 }
-# A driver that waits for ten seconds with interrupts off is seen by watchdogs that wait for less, in any phase of theirs.
+# A wait of ten seconds with interrupts off is longer than this watchdog waits, whatever its phase.
 COMMAND_LINES = {MODULE: "sysctl.kernel.watchdog_thresh=6", DEBUG: ""}
 THOUSANDS = {"unsafe": 1, "sequences": 4000}
 
