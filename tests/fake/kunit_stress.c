@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Concurrency: several CPUs map, unmap, attach, change types, plug and unplug,
+ * Concurrency: several CPUs map, unmap, flush, attach, change types, plug and unplug,
  * and take faults at once. At the end all have to agree.
  */
 #include <linux/delay.h>
+#include <linux/dma-mapping.h>
 #include <linux/kthread.h>
 #include <linux/moduleparam.h>
 
@@ -16,11 +17,15 @@ MODULE_PARM_DESC(stress_seconds, "How long the concurrency test runs");
 /* Each mapper has its own slots; all but the last share a domain. */
 #define MAPPERS		3
 #define MAPPER_SLOTS	100
+/* What has a flush queue: endpoint 4 */
+#define STRESS_LAZY	4
+#define LAZY_BUFFERS	16
 
 struct stress {
 	struct fake_test *t;
 	struct test_domain *shared;	/* has an endpoint all the time */
 	struct test_domain *lone;	/* has one now and then, and gets its mappings anew */
+	void *memory;		/* for DMA */
 	unsigned int operations;
 	unsigned int failures;
 };
@@ -66,6 +71,34 @@ static int stress_map(void *data)
 				     i * granule * 2);
 		stress_count(stress, iommu_unmap(domain, base, nr * granule) ==
 				     nr * granule);
+		cond_resched();
+	}
+	return 0;
+}
+
+/* A driver that uses the DMA API, with a flush queue */
+static int stress_dma(void *data)
+{
+	struct stress *stress = data;
+	struct device *dev = test_dev(stress->t, STRESS_LAZY);
+	dma_addr_t addrs[LAZY_BUFFERS];
+	struct rnd_state rnd;
+	unsigned int i;
+	size_t size;
+
+	prandom_seed_state(&rnd, 1);
+	while (!kthread_should_stop()) {
+		size = (1 + prandom_u32_state(&rnd) % 4) * PAGE_SIZE;
+		for (i = 0; i < LAZY_BUFFERS; i++) {
+			addrs[i] = dma_map_single(dev, stress->memory, size,
+						  DMA_TO_DEVICE);
+			stress_count(stress, !dma_mapping_error(dev, addrs[i]));
+		}
+		for (i = 0; i < LAZY_BUFFERS; i++) {
+			if (!dma_mapping_error(dev, addrs[i]))
+				dma_unmap_single(dev, addrs[i], size,
+						 DMA_TO_DEVICE);
+		}
 		cond_resched();
 	}
 	return 0;
@@ -144,16 +177,24 @@ static int stress_events(void *data)
 
 static void stress_run(struct kunit *test, bool async)
 {
-	struct task_struct *threads[MAPPERS + 4];
+	struct task_struct *threads[MAPPERS + 5];
 	int (*const functions[])(void *) = {
 		stress_attach, stress_type, stress_plug, stress_events,
+		stress_dma,
 	};
 	struct stress_mapper mappers[MAPPERS];
 	struct fake_test *t = test->priv;
 	struct stress stress = { .t = t };
-	unsigned int i, buffers;
+	unsigned int i, buffers, nr_functions = ARRAY_SIZE(functions);
 
-	stress.shared = test_start_domain(t, NULL, 4);
+	/* What flushes may wait with interrupts off, on the CPU that is to answer. */
+	if (async)
+		nr_functions--;
+	stress.memory = kunit_kmalloc(test, 4 * PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, stress.memory);
+	stress.shared = test_start_domain(t, NULL, STRESS_LAZY + 1);
+	KUNIT_ASSERT_EQ(test, fake_group_type(&t->endpoints[STRESS_LAZY].fake,
+					      "DMA-FQ"), 0);
 	KUNIT_ASSERT_EQ(test, test_attach(t, 0, stress.shared), 0);
 	stress.lone = test_alloc(t, 0);
 	KUNIT_ASSERT_NOT_NULL(test, stress.lone);
@@ -169,11 +210,11 @@ static void stress_run(struct kunit *test, bool async)
 		threads[i] = kthread_run(stress_map, &mappers[i],
 					 "viommu-map%u", i);
 	}
-	for (i = 0; i < ARRAY_SIZE(functions); i++)
+	for (i = 0; i < nr_functions; i++)
 		threads[MAPPERS + i] = kthread_run(functions[i], &stress,
 						   "viommu-fake%u", i);
 	ssleep(stress_seconds);
-	for (i = 0; i < ARRAY_SIZE(threads); i++) {
+	for (i = 0; i < MAPPERS + nr_functions; i++) {
 		if (!IS_ERR(threads[i]))
 			kthread_stop(threads[i]);
 	}
@@ -183,6 +224,9 @@ static void stress_run(struct kunit *test, bool async)
 		   stress.operations, fake_requests(t->fake, FAKE_ANY),
 		   t->fake->stats.notifications);
 	KUNIT_EXPECT_EQ(test, stress.failures, 0);
+	/* The last of the flush queue goes with its domain. */
+	KUNIT_EXPECT_EQ(test, fake_group_type(&t->endpoints[STRESS_LAZY].fake,
+					      "DMA"), 0);
 	KUNIT_EXPECT_EQ(test, fake_event_buffers(t->fake), buffers);
 	test_expect_agree(t, "at the end");
 }

@@ -136,7 +136,7 @@ class Run:
 class FakeGuest(AgentGuest):
     """A guest with a driver for virtio-iommu, and with no device that it could drive."""
 
-    def __init__(self, directory, flavour, driver=RUST_DRIVER, *, glob="viommu_fake_*", command_line=""):
+    def __init__(self, directory, flavour, driver=RUST_DRIVER, *, glob="viommu_fake_*", command_line="", cpus=2):
         directory.mkdir(parents=True, exist_ok=True)
         self.driver = driver
         super().__init__(
@@ -145,6 +145,7 @@ class FakeGuest(AgentGuest):
             images.ram_disk(directory / "initramfs", images.modules(flavour.variant)),
             cmdline=f"{COMMAND_LINE} kunit.filter_glob={glob} {command_line}",
             mem=flavour.memory,
+            smp=cpus,
             patience=flavour.patience,
             extra=flavour.platform.arguments,
         )
