@@ -4,6 +4,7 @@
  * allocation failing, until it gets through. Whatever fails leaves all as it was.
  */
 #include <linux/debugfs.h>
+#include <linux/dma-mapping.h>
 #include <linux/fault-inject.h>
 #include <linux/scatterlist.h>
 #include <linux/sizes.h>
@@ -61,15 +62,18 @@ static void memory_exit(struct kunit *test)
 
 enum memory_operation {
 	MEMORY_ALLOC,
+	MEMORY_FREE,
 	MEMORY_MAP,
 	MEMORY_MAP_SG,
 	MEMORY_ATTACH,
 	MEMORY_REPLACE,
 	MEMORY_DETACH,
 	MEMORY_UNMAP,
+	MEMORY_DMA,
 	MEMORY_CLAIM,
 	MEMORY_TYPE,
 	MEMORY_PLUG,
+	MEMORY_UNPLUG,
 };
 
 struct memory_case {
@@ -81,17 +85,20 @@ struct memory_case {
 
 static const struct memory_case memory_cases[] = {
 	{ "alloc", MEMORY_ALLOC },
+	{ "free", MEMORY_FREE, .may_do_without = true },
 	{ "map", MEMORY_MAP },
 	{ "map_sg", MEMORY_MAP_SG },
 	{ "attach", MEMORY_ATTACH, .may_do_without = true },
 	{ "replace", MEMORY_REPLACE },
 	{ "unmap", MEMORY_UNMAP, .may_do_without = true },
 	{ "detach", MEMORY_DETACH, .may_do_without = true },
+	{ "DMA API", MEMORY_DMA },
 	{ "claim", MEMORY_CLAIM, .may_do_without = true },
 	{ "type", MEMORY_TYPE },
 	{ "type, identity-mapped", MEMORY_TYPE,
 	  BIT_ULL(VIRTIO_IOMMU_F_BYPASS_CONFIG) },
 	{ "plug", MEMORY_PLUG },
+	{ "unplug", MEMORY_UNPLUG, .may_do_without = true },
 };
 
 KUNIT_ARRAY_PARAM_DESC(memory, memory_cases, name);
@@ -100,6 +107,7 @@ struct memory_run {
 	struct fake_test *t;
 	struct test_domain *attached;
 	struct test_domain *other;
+	struct iommu_domain *unused;
 	struct scatterlist sg[4];
 	bool second;		/* of two states that an operation switches */
 };
@@ -123,12 +131,41 @@ static void memory_prepare(struct memory_run *run, enum memory_operation operati
 		KUNIT_ASSERT_EQ(t->test, test_map(t, run->attached, 40, 2, 0,
 						  TEST_RW), 0);
 		break;
+	case MEMORY_FREE:
+		run->unused = iommu_paging_domain_alloc(test_dev(t, 0));
+		KUNIT_ASSERT_FALSE(t->test, IS_ERR(run->unused));
+		break;
+	case MEMORY_DMA:
+		/* Without a flush queue, which keeps mappings for a while */
+		t->endpoints[3].uses_dma_api = true;
+		KUNIT_ASSERT_EQ(t->test,
+				fake_group_type(&t->endpoints[3].fake, "DMA"),
+				0);
+		break;
 	case MEMORY_PLUG:
 		test_unplug(t, 2);
+		break;
+	case MEMORY_UNPLUG:
+		test_unplug(t, 2);
+		KUNIT_ASSERT_TRUE(t->test, test_plug(t, 2));
 		break;
 	default:
 		break;
 	}
+}
+
+/* Maps and unmaps the pages of a list, one by one, through the DMA API. */
+static int memory_dma(struct device *dev, struct scatterlist *sg)
+{
+	for (; sg; sg = sg_next(sg)) {
+		dma_addr_t addr = dma_map_page(dev, sg_page(sg), 0, PAGE_SIZE,
+					       DMA_TO_DEVICE);
+
+		if (dma_mapping_error(dev, addr))
+			return -ENOMEM;
+		dma_unmap_page(dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
+	}
+	return 0;
 }
 
 /*
@@ -149,6 +186,9 @@ static int memory_operate(struct memory_run *run, enum memory_operation operatio
 			return PTR_ERR(domain);
 		iommu_domain_free(domain);
 		return 0;
+	case MEMORY_FREE:
+		iommu_domain_free(run->unused);
+		return 0;
 	case MEMORY_MAP:
 		return test_map(t, run->attached, 20, 3, 0, TEST_RW);
 	case MEMORY_MAP_SG:
@@ -165,6 +205,8 @@ static int memory_operate(struct memory_run *run, enum memory_operation operatio
 	case MEMORY_DETACH:
 		test_detach(t, 1);
 		return 0;
+	case MEMORY_DMA:
+		return memory_dma(test_dev(t, 3), run->sg);
 	case MEMORY_CLAIM:
 		dev = test_dev(t, 3);
 		if (iommu_device_claim_dma_owner(dev, run))
@@ -179,6 +221,9 @@ static int memory_operate(struct memory_run *run, enum memory_operation operatio
 			return -ENOMEM;
 		if (!fake_endpoint_translated(&t->endpoints[2].fake))
 			return -ENODEV;
+		return 0;
+	case MEMORY_UNPLUG:
+		test_unplug(t, 2);
 		return 0;
 	}
 	return -EINVAL;
