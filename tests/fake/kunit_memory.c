@@ -81,6 +81,7 @@ struct memory_case {
 	enum memory_operation operation;
 	u64 without;		/* features */
 	bool may_do_without;	/* allocations */
+	int warnings;		/* of the driver core */
 };
 
 static const struct memory_case memory_cases[] = {
@@ -98,7 +99,8 @@ static const struct memory_case memory_cases[] = {
 	{ "type, identity-mapped", MEMORY_TYPE,
 	  BIT_ULL(VIRTIO_IOMMU_F_BYPASS_CONFIG) },
 	{ "plug", MEMORY_PLUG },
-	{ "unplug", MEMORY_UNPLUG, .may_do_without = true },
+	/* It makes a name, twice, to remove what it has named so. */
+	{ "unplug", MEMORY_UNPLUG, .may_do_without = true, .warnings = 2 },
 };
 
 KUNIT_ARRAY_PARAM_DESC(memory, memory_cases, name);
@@ -330,7 +332,7 @@ static void fake_memory(struct kunit *test)
 		KUNIT_EXPECT_GT_MSG(test, failed, 0, "no allocation failed");
 	kunit_info(test, "%u allocations were made to fail, %d warnings", failed,
 		   warnings);
-	KUNIT_EXPECT_EQ(test, warnings, 0);
+	KUNIT_EXPECT_LE(test, warnings, param->warnings);
 }
 
 /* The driver's probe, and all that its device and an endpoint need. */
