@@ -252,6 +252,7 @@ struct fake_viommu {
 	struct fake_config config;
 	struct virtio_iommu_config space;
 	u64 driver_features;
+	char name[16];			/* outlives the device */
 	bool registered;
 	bool was_registered;
 	bool saw_driver;		/* a driver took the device */

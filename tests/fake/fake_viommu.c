@@ -285,6 +285,7 @@ int fake_register(struct fake_viommu *fake)
 		wait_for_completion(&fake->released);
 		return ret;
 	}
+	strscpy(fake->name, dev_name(&fake->vdev.dev));
 	fake->registered = true;
 	fake->was_registered = true;
 	return 0;
@@ -322,7 +323,7 @@ bool fake_bound(struct fake_viommu *fake)
 
 const char *fake_name(struct fake_viommu *fake)
 {
-	return dev_name(&fake->vdev.dev);
+	return fake->name;
 }
 
 MODULE_IMPORT_NS("IOMMUFD_INTERNAL");
