@@ -113,6 +113,7 @@ impl VirtioIommu {
         let viommu = Viommu::new(dev, config, queues.take(REQUEST_QUEUE)?, endpoints)?;
         queues.ready();
         events.fill();
+        viommu.start()?;
 
         // Attaches every endpoint that is there, each to the domain that the core wants for it.
         let registration =
@@ -136,11 +137,15 @@ impl VirtioIommu {
 
     /// Leaves the device as the next user of the machine expects it: a kernel that may know nothing
     /// of IOMMUs. The caller has made sure that no endpoint does DMA any more.
+    ///
+    /// The device may keep its domains over the reset that follows. So the endpoints are detached,
+    /// while the global bypass is closed yet, lest one is open that still does DMA after all.
     fn quiesce(&self, dev: &virtio::Device<Bound>) {
-        self.viommu.close();
+        self.viommu.detach_all();
         if module_parameters::restore_bypass.value() {
             self.bypass.restore(dev);
         }
+        self.viommu.close();
     }
 }
 
@@ -176,7 +181,8 @@ impl virtio::Driver for VirtioIommu {
     }
 
     fn unbind<'bound>(dev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        // Releases the endpoints, which sends requests.
+        // All in one go, where the release of each would wait for an answer of its own.
+        this.viommu.detach_all();
         this.registration.unregister(dev.as_ref());
         this.quiesce(dev);
     }
@@ -191,7 +197,8 @@ impl virtio::Driver for VirtioIommu {
         _dev: &'bound virtio::Device<Core<'_>>,
         this: Pin<&Self::Data<'bound>>,
     ) -> Result {
-        this.viommu.suspend();
+        this.viommu.detach_all();
+        this.viommu.close();
         Ok(())
     }
 

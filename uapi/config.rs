@@ -149,23 +149,37 @@ impl DomainRange {
         Some(Self { first, last })
     }
 
-    /// The lowest number.
-    pub(crate) const fn first(self) -> u32 {
-        self.first
+    /// How many numbers there are.
+    pub(crate) const fn count(self) -> u64 {
+        self.last as u64 - self.first as u64 + 1
     }
 
-    /// The highest number.
-    pub(crate) const fn last(self) -> u32 {
-        self.last
+    /// The number that follows on one of them; after the highest comes the lowest.
+    pub(crate) const fn after(self, number: u32) -> u32 {
+        if number >= self.last {
+            self.first
+        } else {
+            number + 1
+        }
     }
 
-    /// The lowest number, and the range of the others if there are any.
-    pub(crate) const fn split_first(self) -> (u32, Option<Self>) {
-        let rest = match self.first.checked_add(1) {
-            Some(second) => Self::new(second, self.last),
-            None => None,
-        };
-        (self.first, rest)
+    /// A number that is not one of them, and, if that takes it, the range without it.
+    pub(crate) const fn spare(self) -> (u32, Self) {
+        if let Some(spare) = self.last.checked_add(1) {
+            return (spare, self);
+        }
+        if let Some(spare) = self.first.checked_sub(1) {
+            return (spare, self);
+        }
+        // INVARIANT: Only the range of all numbers comes this far.
+        let last = self.last - 1;
+        (self.last, Self { last, ..self })
+    }
+
+    /// One of the numbers; which one depends on `random`.
+    pub(crate) const fn pick(self, random: u32) -> u32 {
+        // CAST: It is less than the number of numbers, and so is the sum at most the last one.
+        self.first + (random as u64 % self.count()) as u32
     }
 }
 
@@ -388,11 +402,18 @@ mod tests {
         assert_eq!(error(raw(7, 7)), None);
         assert_eq!(error(raw(u32::MAX, u32::MAX)), None);
 
-        let split = |first, last| DomainRange::new(first, last).map(DomainRange::split_first);
-        assert_eq!(split(7, 7), Some((7, None)));
-        assert_eq!(split(7, 9), Some((7, DomainRange::new(8, 9))));
-        assert_eq!(split(u32::MAX, u32::MAX), Some((u32::MAX, None)));
-        assert_eq!(split(0, u32::MAX), Some((0, DomainRange::new(1, u32::MAX))));
+        let range = |first, last| DomainRange::new(first, last).unwrap();
+        assert_eq!(range(7, 7).count(), 1);
+        assert_eq!(DomainRange::ALL.count(), 1 << 32);
+        assert_eq!([0, 1, 2, 3].map(|random| range(7, 9).pick(random)), [7, 8, 9, 7]);
+        assert_eq!(DomainRange::ALL.pick(u32::MAX), u32::MAX);
+        assert_eq!([7, 8, 9].map(|number| range(7, 9).after(number)), [8, 9, 7]);
+        assert_eq!(range(0, 9).spare(), (10, range(0, 9)));
+        assert_eq!(range(5, u32::MAX).spare(), (4, range(5, u32::MAX)));
+        assert_eq!(
+            DomainRange::ALL.spare(),
+            (u32::MAX, range(0, u32::MAX - 1))
+        );
     }
 
     #[test]

@@ -4,35 +4,81 @@
 
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    }, //
 };
 
 use super::{
     device::Viommu,
-    domain::PagingDomain, //
+    domain::PagingDomain,
+    ids::DomainId, //
 };
+
+/// A domain of which the driver knows no more than the number: it never has a mapping.
+pub(super) struct PlainDomain {
+    id: DomainId,
+    /// Attached endpoint ids. Changed with the lock of the places held.
+    endpoints: Atomic<usize>,
+}
+
+impl PlainDomain {
+    /// `none` is what stands for no number.
+    pub(super) const fn new(none: u32) -> Self {
+        PlainDomain {
+            id: DomainId::new(none),
+            endpoints: Atomic::new(0),
+        }
+    }
+
+    /// The number of the domain.
+    pub(super) fn id(&self) -> &DomainId {
+        &self.id
+    }
+
+    fn enter(&self) {
+        self.endpoints.store(self.endpoints.load(Relaxed) + 1, Relaxed);
+    }
+
+    fn leave(&self) {
+        self.endpoints
+            .store(self.endpoints.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+}
 
 /// What an endpoint is attached to.
 #[derive(Clone)]
 pub(super) enum Attachment {
     /// No domain; the global bypass field decides about the endpoint's DMA.
     None,
-    /// The bypass domain, which has this number: IO addresses are physical addresses.
-    Bypass(u32),
-    /// The domain that has no mappings.
+    /// The bypass domain: IO addresses are physical addresses.
+    Bypass,
+    /// What blocks: a domain without mappings, or no domain, where the device has no global bypass
+    /// field and blocks what is in none.
     Blocked,
     /// A domain with mappings.
     Paging(Arc<PagingDomain>),
 }
 
 impl Attachment {
-    /// The number of the domain, and whether it is the bypass domain.
-    pub(super) fn domain(&self, viommu: &Viommu) -> Option<(u32, bool)> {
+    /// The number of the domain in the device.
+    pub(super) fn id<'a>(&'a self, viommu: &'a Viommu) -> Option<&'a DomainId> {
         match self {
-            Attachment::None => None,
-            Attachment::Bypass(id) => Some((*id, true)),
-            Attachment::Blocked => Some((viommu.domain_ids().blocked(), false)),
-            Attachment::Paging(domain) => Some((domain.id(), false)),
+            Attachment::Paging(domain) => Some(domain.number()),
+            _ => self.plain(viommu).map(PlainDomain::id),
+        }
+    }
+
+    /// The domain, if it has no mappings.
+    fn plain<'a>(&self, viommu: &'a Viommu) -> Option<&'a PlainDomain> {
+        match self {
+            Attachment::None | Attachment::Paging(_) => None,
+            Attachment::Bypass => viommu.bypass_domain(),
+            Attachment::Blocked => viommu.blocked_domain(),
         }
     }
 
@@ -44,13 +90,35 @@ impl Attachment {
         }
     }
 
+    /// Whether both are the same domain, or none.
+    pub(super) fn is(&self, viommu: &Viommu, other: &Attachment) -> bool {
+        match (self.id(viommu), other.id(viommu)) {
+            (Some(one), Some(other)) => core::ptr::eq(one, other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the device has no endpoint id of ours in the domain.
+    pub(super) fn is_empty(&self, viommu: &Viommu) -> bool {
+        match self {
+            Attachment::Paging(domain) => domain.is_empty(),
+            _ => self
+                .plain(viommu)
+                .is_none_or(|domain| domain.endpoints.load(Relaxed) == 0),
+        }
+    }
+
     /// Whether the device has all that the domain should have.
     pub(super) fn is_complete(&self) -> bool {
         self.paging().is_none_or(PagingDomain::is_complete)
     }
 
     /// Accounts for an id that was attached.
-    pub(super) fn enter(&self) -> Result {
+    pub(super) fn enter(&self, viommu: &Viommu) -> Result {
+        if let Some(domain) = self.plain(viommu) {
+            domain.enter();
+        }
         self.paging().map_or(Ok(()), PagingDomain::enter)
     }
 
@@ -65,13 +133,10 @@ impl Attachment {
     }
 
     /// Accounts for an id that was detached.
-    pub(super) fn leave(&self) {
+    pub(super) fn leave(&self, viommu: &Viommu) {
+        if let Some(domain) = self.plain(viommu) {
+            domain.leave();
+        }
         self.paging().map_or((), PagingDomain::leave)
-    }
-
-    /// Accounts for an id that the driver forgets, although the device has not detached it: no
-    /// other domain gets the number.
-    pub(super) fn abandon(&self) {
-        self.paging().map_or((), PagingDomain::abandon)
     }
 }

@@ -19,10 +19,9 @@ use kernel::{
 
 const BYPASS: ConfigField<u8> = virtio::config_field!(bindings::virtio_iommu_config, bypass => u8);
 
-/// The field as the guest found it.
-///
-/// Absent if the device does not have the field (VIRTIO_IOMMU_F_BYPASS_CONFIG).
+/// The field, and what the guest found there.
 pub(crate) struct GlobalBypass {
+    /// Absent if the device does not have the field (VIRTIO_IOMMU_F_BYPASS_CONFIG).
     boot: Option<bool>,
 }
 
@@ -33,8 +32,14 @@ impl GlobalBypass {
     }
 
     /// Blocks the endpoints that are attached to no domain. May sleep.
+    ///
+    /// A field that reads 0 is not written to: cloud-hypervisor's does although its device bypasses
+    /// until the field is written, and nothing would bring that back for the next kernel.
     pub(crate) fn clear(&self, dev: &virtio::Device<Bound>) -> Result {
-        if self.boot.is_some() {
+        let Some(boot) = self.boot else {
+            return Ok(());
+        };
+        if boot || dev.config_read(BYPASS)? & 1 != 0 {
             dev.config_write(BYPASS, 0)?;
         }
         Ok(())
@@ -42,14 +47,13 @@ impl GlobalBypass {
 
     /// Puts back the value that the guest booted with, whatever is there. May sleep.
     pub(crate) fn restore(&self, dev: &virtio::Device<Bound>) {
-        let Some(boot) = self.boot else {
+        if self.boot != Some(true) {
             return;
-        };
-        if let Err(error) = dev.config_write(BYPASS, u8::from(boot)) {
+        }
+        if let Err(error) = dev.config_write(BYPASS, 1) {
             dev_err!(
                 dev.as_ref(),
-                "cannot restore the global bypass to {}: {}\n",
-                u8::from(boot),
+                "cannot open the global bypass again: {}\n",
                 error.to_errno()
             );
         }

@@ -38,7 +38,10 @@ use kernel::{
 };
 
 use super::{
-    attachment::Attachment,
+    attachment::{
+        Attachment,
+        PlainDomain, //
+    },
     domain::PagingDomain,
     domain_handle::DomainHandle,
     endpoint::EndpointHandle,
@@ -66,6 +69,9 @@ pub(crate) struct Viommu {
     engine: Engine,
     #[pin]
     domain_ids: DomainIds,
+    /// The bypass domain, and the domain that blocks; if the device has the global bypass field.
+    bypass: Option<PlainDomain>,
+    blocked: Option<PlainDomain>,
     endpoints: Arc<EndpointTable>,
     /// Its lock serialises attaching and detaching: groups that share a domain do not share a lock.
     #[pin]
@@ -85,7 +91,11 @@ impl Viommu {
     ) -> Result<Arc<Self>> {
         let dev: ARef<device::Device> = AsRef::<device::Device<Bound>>::as_ref(vdev).into();
         let engine = Engine::new(dev.clone(), requests)?;
-        let domain_ids = DomainIds::new(dev.clone(), config.domains, config.bypass.is_some())?;
+        let (none, _) = config.domains.spare();
+        let plain = || config.bypass.map(|_| PlainDomain::new(none));
+        let (bypass, blocked) = (plain(), plain());
+        let others = 2 * u64::from(config.bypass.is_some());
+        let domain_ids = DomainIds::new(dev.clone(), config.domains, others)?;
         let mut map_flags = MapFlag::Read | MapFlag::Write;
         if vdev.has_feature(bindings::VIRTIO_IOMMU_F_MMIO) {
             map_flags |= MapFlag::Mmio;
@@ -97,12 +107,19 @@ impl Viommu {
                 map_flags,
                 engine <- engine,
                 domain_ids <- domain_ids,
+                bypass,
+                blocked,
                 endpoints,
                 places <- new_mutex!(Places::new()),
                 complaints <- Ratelimit::default_for(c"virtio_iommu: device"),
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Prepares for the first endpoint. The request queue is ready. May sleep.
+    pub(crate) fn start(&self) -> Result {
+        self.lock_places().reserve(self)
     }
 
     /// Says in the log what the device can do.
@@ -113,7 +130,7 @@ impl Viommu {
             "IO addresses {}, granule {}, identity by {}\n",
             input,
             granule,
-            match self.domain_ids.bypass() {
+            match self.bypass {
                 Some(_) => "bypass domain",
                 None => "identity mappings",
             }
@@ -141,6 +158,16 @@ impl Viommu {
         &self.domain_ids
     }
 
+    /// The bypass domain, if the device has such a thing.
+    pub(super) fn bypass_domain(&self) -> Option<&PlainDomain> {
+        self.bypass.as_ref()
+    }
+
+    /// The domain that blocks. If there is none, an endpoint is blocked in no domain.
+    pub(super) fn blocked_domain(&self) -> Option<&PlainDomain> {
+        self.blocked.as_ref()
+    }
+
     /// The endpoints, by id.
     pub(super) fn endpoints(&self) -> &EndpointTable {
         &self.endpoints
@@ -156,15 +183,15 @@ impl Viommu {
         self.places.lock()
     }
 
-    /// Ends all use of the device. Any context.
-    pub(crate) fn close(&self) {
-        self.engine.close();
+    /// Detaches every endpoint, before the device is reset. What each was attached to is remembered
+    /// for [`Self::resume`]. May sleep.
+    pub(crate) fn detach_all(&self) {
+        self.lock_places().detach_all(self);
     }
 
-    /// Prepares for a reset of the device that the endpoints survive. May sleep.
-    pub(crate) fn suspend(&self) {
-        let mut places = self.lock_places();
-        places.suspend();
+    /// Ends all use of the device, after [`Self::detach_all`]. May sleep.
+    pub(crate) fn close(&self) {
+        let _nobody_attaches = self.lock_places();
         self.engine.close();
     }
 
@@ -267,7 +294,7 @@ impl driver::Driver for Viommu {
         handle: Pin<&Self::Endpoint>,
     ) -> Result<Identity<(impl PinInit<Self::Domain, Error>, DomainConfig)>> {
         let viommu = handle.endpoint.viommu();
-        if viommu.domain_ids.bypass().is_some() {
+        if viommu.bypass.is_some() {
             return Ok(Identity::Bypass);
         }
         let Config { input, granule, .. } = viommu.config;
@@ -280,10 +307,7 @@ impl driver::Driver for Viommu {
     }
 
     fn attach_identity(handle: Pin<&Self::Endpoint>) -> Result {
-        let bypass = handle.endpoint.viommu().domain_ids.bypass();
-        handle
-            .endpoint
-            .attach(&Attachment::Bypass(bypass.ok_or(ENODEV)?))
+        handle.endpoint.attach(&Attachment::Bypass)
     }
 
     fn attach_blocked(handle: Pin<&Self::Endpoint>) -> Result {

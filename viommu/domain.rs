@@ -22,6 +22,7 @@ use kernel::{
 
 use super::{
     device::Viommu,
+    ids::DomainId,
     mappings::{
         InsertError,
         Mapping,
@@ -69,8 +70,6 @@ struct State {
     endpoints: usize,
     /// Whether the device refused a part of what was mapped when the first was attached.
     incomplete: bool,
-    /// Whether the device did not let go of an endpoint id that the driver has forgotten.
-    abandoned: bool,
 }
 
 /// What was removed from the mappings.
@@ -84,33 +83,29 @@ pub(super) struct Removed {
 #[pin_data(PinnedDrop)]
 pub(super) struct PagingDomain {
     viommu: Arc<Viommu>,
-    id: u32,
+    number: DomainId,
     #[pin]
     state: SpinLockIrq<State>,
 }
 
 impl PagingDomain {
-    /// Creates a domain with no mapping. May sleep.
-    ///
-    /// Fails with `ENOSPC`, and a message, when the device's domain ids are used up.
+    /// Creates a domain with no mapping. It gets a number with its first endpoint. May sleep.
     pub(super) fn new(viommu: &Arc<Viommu>) -> Result<Arc<Self>> {
-        let id = viommu.domain_ids().alloc()?;
-        let domain = Arc::pin_init(
+        let (none, _) = viommu.config().domains.spare();
+        Arc::pin_init(
             pin_init!(PagingDomain {
                 viommu: viommu.clone(),
-                id,
+                number: DomainId::new(none),
                 state <- new_spinlock_irq!(State {
                     mappings: Mappings::new(),
                     pending: Pending::new(),
                     presence: Presence::Absent,
                     endpoints: 0,
                     incomplete: false,
-                    abandoned: false,
                 }),
             }),
             GFP_KERNEL,
-        );
-        domain.inspect_err(|_| viommu.domain_ids().free(id))
+        )
     }
 
     /// Creates a domain in which each of `spans` is mapped to itself. May sleep.
@@ -140,8 +135,18 @@ impl PagingDomain {
 
     /// The domain's number in the device.
     #[inline]
-    pub(super) fn id(&self) -> u32 {
-        self.id
+    pub(super) fn number(&self) -> &DomainId {
+        &self.number
+    }
+
+    #[inline]
+    fn id(&self) -> u32 {
+        self.number.get()
+    }
+
+    /// Whether the device has no endpoint id of ours in the domain.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().endpoints == 0
     }
 
     /// What the IO address is translated to.
@@ -169,7 +174,7 @@ impl PagingDomain {
             state.presence = Presence::Replaying(0);
         }
         // An UNMAP that came after the last endpoint had left was refused. All is new now.
-        self.viommu.engine().forget_domain(self.id);
+        self.viommu.engine().forget_domain(self.id());
         self.replay()
             .inspect_err(|_| self.state.lock().incomplete = true)
     }
@@ -178,7 +183,7 @@ impl PagingDomain {
     /// or [`Self::stay`]. The lock of the places is held.
     pub(super) fn prepare_leave(&self) {
         if self.state.lock().endpoints == 1 {
-            self.viommu.engine().domain_is_leaving(self.id);
+            self.viommu.engine().domain_is_leaving(self.id());
         }
     }
 
@@ -197,14 +202,8 @@ impl PagingDomain {
             state.incomplete = false;
             state.pending.clear();
             drop(state);
-            self.viommu.engine().forget_domain(self.id);
+            self.viommu.engine().forget_domain(self.id());
         }
-    }
-
-    /// The device did not let go of an endpoint id that the driver forgets, and may keep the domain
-    /// and its mappings for good: its number is not used again. The lock of the places is held.
-    pub(super) fn abandon(&self) {
-        self.state.lock().abandoned = true;
     }
 
     /// Sends the mappings to the device, a ring-full for each notification.
@@ -217,7 +216,7 @@ impl PagingDomain {
             let complete = self.stage_replay()?;
             engine.sync()?;
             if complete {
-                return engine.sync_map(self.id, Span::ALL);
+                return engine.sync_map(self.id(), Span::ALL);
             }
         }
     }
@@ -233,7 +232,7 @@ impl PagingDomain {
             // One that begins below was added meanwhile, and told to the device.
             if !state.presence.covers(mapping.span.first()) {
                 let request = Request::Map {
-                    domain: self.id,
+                    domain: self.id(),
                     span: mapping.span,
                     phys: mapping.phys,
                     flags: mapping.flags,
@@ -256,7 +255,7 @@ impl PagingDomain {
     #[inline(always)]
     pub(super) fn map(&self, mapping: Mapping, gfp: Flags) -> Result {
         let request = Request::Map {
-            domain: self.id,
+            domain: self.id(),
             span: mapping.span,
             phys: mapping.phys,
             flags: mapping.flags,
@@ -344,8 +343,8 @@ impl PagingDomain {
     /// What the device refuses is remembered and reported by the engine, here and below.
     pub(super) fn stage_unmap(&self, span: Span) {
         let engine = self.viommu.engine();
-        if engine.unmap(self.id, span).is_err() {
-            engine.report_lost_unmap(self.id, span);
+        if engine.unmap(self.id(), span).is_err() {
+            engine.report_lost_unmap(self.id(), span);
         }
     }
 
@@ -355,8 +354,8 @@ impl PagingDomain {
     #[inline(never)]
     pub(super) fn unmap_and_sync(&self, span: Span) {
         let engine = self.viommu.engine();
-        if engine.unmap_and_sync(self.id, span).is_err() {
-            engine.report_lost_unmap(self.id, span);
+        if engine.unmap_and_sync(self.id(), span).is_err() {
+            engine.report_lost_unmap(self.id(), span);
         }
     }
 
@@ -364,7 +363,7 @@ impl PagingDomain {
     /// of `span`. The caller holds no lock.
     #[inline]
     pub(super) fn sync_map(&self, span: Span) -> Result {
-        self.viommu.engine().sync_map(self.id, span)
+        self.viommu.engine().sync_map(self.id(), span)
     }
 
     /// Takes note of a range for the next [`Self::flush`], when there was no room for it.
@@ -373,7 +372,7 @@ impl PagingDomain {
         // Nobody uses the range again before the flush, so the lock was not needed for this.
         while !self.state.lock().pending.add(span) {
             if self.stage_pending().is_err() {
-                self.viommu.engine().report_lost_unmap(self.id, span);
+                self.viommu.engine().report_lost_unmap(self.id(), span);
                 return;
             }
         }
@@ -387,7 +386,7 @@ impl PagingDomain {
             let Some(span) = state.pending.last() else {
                 return Ok(all);
             };
-            let domain = self.id;
+            let domain = self.id();
             match self.viommu.engine().stage(Request::Unmap { domain, span }) {
                 Ok(()) => {
                     state.pending.remove_last();
@@ -413,7 +412,7 @@ impl PagingDomain {
             Err(_) => self.state.lock().pending.hull(),
         };
         if let Some(span) = lost {
-            engine.report_lost_unmap(self.id, span);
+            engine.report_lost_unmap(self.id(), span);
         }
     }
 }
@@ -421,9 +420,7 @@ impl PagingDomain {
 #[pinned_drop]
 impl PinnedDrop for PagingDomain {
     fn drop(self: Pin<&mut Self>) {
-        self.viommu.engine().forget_domain(self.id);
-        if !self.state.lock().abandoned {
-            self.viommu.domain_ids().free(self.id);
-        }
+        self.viommu.engine().forget_domain(self.id());
+        self.number.release(self.viommu.domain_ids());
     }
 }

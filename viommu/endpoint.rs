@@ -15,6 +15,10 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc, //
     }, //
 };
@@ -22,6 +26,7 @@ use kernel::{
 use super::{
     attachment::Attachment,
     device::Viommu,
+    places::Failure,
     regions::{
         Region,
         Regions, //
@@ -31,7 +36,8 @@ use crate::uapi::{
     ProbeReply,
     Property,
     ResvKind,
-    Span, //
+    Span,
+    Status, //
 };
 
 /// The window for software-managed MSI translation, for endpoints to which the device gives no MSI
@@ -52,6 +58,8 @@ pub(super) struct Endpoint {
     ids: KVec<u32>,
     /// What the device declared as reserved.
     regions: Regions,
+    /// Whether the core has attached it, or tried to. Changed with the mutex of the group held.
+    was_attached: Atomic<bool>,
 }
 
 /// What the IOMMU core holds of an endpoint.
@@ -108,12 +116,13 @@ impl Endpoint {
             dev_err!(dev, "firmware gives no endpoint id\n");
             return Err(EINVAL);
         }
-        let regions = probe_regions(&viommu, dev, &ids)?;
+        let regions = probe_regions(&viommu, dev, &mut ids)?;
         let endpoint = Endpoint {
             viommu,
             dev: dev.into(),
             ids,
             regions,
+            was_attached: Atomic::new(false),
         };
         Ok(Arc::new(endpoint, GFP_KERNEL)?)
     }
@@ -162,20 +171,42 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Attaches the endpoint to `to`, taking it from what it was attached to.
+    /// Attaches the endpoint to `to`, taking it from what it was attached to. May sleep.
     ///
-    /// On failure the endpoint stays where it was, and both domains are as they were. May sleep.
+    /// On failure the endpoint stays where it was, and both domains are as they were. The first time
+    /// there is no failure: the core would take the IOMMU away from all other endpoints, too. The
+    /// endpoint is blocked then, until it can be attached to something.
     pub(super) fn attach(&self, to: &Attachment) -> Result {
         let viommu = &*self.viommu;
-        let attached = viommu
-            .lock_places()
-            .attach(viommu, &self.dev, &self.ids, to);
-        attached.inspect_err(|error| {
-            // Of a device that is shut down nothing is expected.
-            if *error != ENODEV && viommu.may_complain() {
-                dev_err!(self.dev, "cannot be attached: {}\n", error.to_errno());
-            }
-        })
+        let first = !self.was_attached.load(Relaxed);
+        self.was_attached.store(true, Relaxed);
+
+        let mut places = viommu.lock_places();
+        let Err(failure) = places.attach(viommu, &self.dev, &self.ids, to) else {
+            return Ok(());
+        };
+        if first {
+            let blocked = places.attach(viommu, &self.dev, &self.ids, &Attachment::Blocked);
+            dev_err!(
+                self.dev,
+                "cannot be attached to its domain: {}; {}\n",
+                failure,
+                match blocked {
+                    Ok(()) => "its DMA is blocked",
+                    Err(_) => "no DMA of it is translated",
+                }
+            );
+            return Ok(());
+        }
+        // Of a device that is shut down nothing is expected.
+        if !matches!(failure, Failure::Unanswered(ENODEV)) && viommu.may_complain() {
+            dev_err!(
+                self.dev,
+                "cannot be attached to another domain: {}\n",
+                failure
+            );
+        }
+        Err(failure.into())
     }
 
     /// Detaches the endpoint, so that the device forgets it. May sleep.
@@ -186,20 +217,48 @@ impl Endpoint {
 }
 
 /// Asks the device for the reserved regions of all ids of an endpoint.
-fn probe_regions(viommu: &Viommu, dev: &device::Device, ids: &[u32]) -> Result<Regions> {
+///
+/// An id that the device does not know is taken out of `ids`: a PCI device behind a conventional
+/// bridge, say, has two, of which some devices see the bridge's alone. Fails with `ENODEV` if it
+/// knows none.
+fn probe_regions(viommu: &Viommu, dev: &device::Device, ids: &mut KVec<u32>) -> Result<Regions> {
     let mut regions = Regions::new();
     let probe_size = viommu.config().probe_size;
     if probe_size == 0 {
         return Ok(regions);
     }
-    for &id in ids {
-        add_regions(&mut regions, viommu, dev, id, probe_size).inspect_err(|error| {
-            dev_err!(dev, "cannot probe endpoint {}: {}\n", id, error.to_errno())
-        })?;
+    let mut result = Ok(());
+    let all = ids.len();
+    ids.retain(|id| {
+        if result.is_err() {
+            return true;
+        }
+        let known = add_regions(&mut regions, viommu, dev, *id, probe_size);
+        match known {
+            Err(ENOENT) if all > 1 => {
+                dev_info!(dev, "IOMMU does not know endpoint id {}: left out\n", *id);
+                false
+            }
+            Err(ENOENT) => false,
+            Err(error) => {
+                result = Err(error);
+                true
+            }
+            Ok(()) => true,
+        }
+    });
+    result?;
+    if ids.is_empty() {
+        dev_warn!(
+            dev,
+            "cannot be probed: IOMMU knows none of its endpoint ids, so it does not translate\n"
+        );
+        return Err(ENODEV);
     }
     Ok(regions)
 }
 
+/// Fails with `ENOENT`, and without a message, if the device does not know the id.
 fn add_regions(
     regions: &mut Regions,
     viommu: &Viommu,
@@ -209,7 +268,14 @@ fn add_regions(
 ) -> Result {
     let (buf, written) = viommu.engine().probe(id, probe_size)?;
     let reply = ProbeReply::new(&buf[written], probe_size);
-    reply.status.to_result()?;
+    match reply.status {
+        Status::Ok => (),
+        Status::NoEnt => return Err(ENOENT),
+        status => {
+            dev_err!(dev, "cannot probe endpoint id {}: {}\n", id, status);
+            return Err(EIO);
+        }
+    }
 
     for property in reply.properties {
         match property {

@@ -1,106 +1,187 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Domain numbers, from the range that the device accepts.
+//!
+//! A device may keep its domains over a reset, and come with those of somebody else: of a kernel
+//! that crashed, of another driver, of this driver's last life. Their numbers are not known. So
+//! numbers are taken one after the other, from a random one on, and again after each reset; in a
+//! range where an old one may be met all the same, it is emptied first (see `places.rs`).
 
 use kernel::{
     device,
-    id_pool::IdPool,
     new_mutex,
     prelude::*,
+    random,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Mutex, //
     }, //
 };
 
 use crate::uapi::DomainRange;
 
-/// The pool of domain numbers of one device.
-///
-/// The first numbers of the device's range are reserved: for the bypass domain, if the device has
-/// them, and for the empty domain that blocks.
+/// A range with fewer numbers than this may give out one that the device has a domain for.
+const WIDE: u64 = 1 << 24;
+
+struct Used {
+    ids: RBTree<u32, ()>,
+    /// How many these are.
+    count: u64,
+    /// Where to look for the next free one.
+    next: u32,
+}
+
+/// The domain numbers of one device.
 #[pin_data]
 pub(super) struct DomainIds {
     dev: ARef<device::Device>,
-    bypass: Option<u32>,
-    blocked: u32,
-    /// The first number of the pool, for a paging domain; bit 0 of `used`.
-    first: u32,
-    /// How many numbers the pool may give out.
-    count: usize,
+    range: DomainRange,
     #[pin]
-    used: Mutex<IdPool>,
+    used: Mutex<Used>,
+    /// Numbers are of use until the device is reset; this counts the resets, from 1 on.
+    generation: Atomic<u32>,
 }
 
 impl DomainIds {
-    /// Divides up the device's range. Refuses one that leaves no number for a paging domain.
+    /// Refuses a range that has no number for a paging domain, besides those for `others`.
     pub(super) fn new(
         dev: ARef<device::Device>,
         range: DomainRange,
-        has_bypass: bool,
+        others: u64,
     ) -> Result<impl PinInit<Self>> {
-        let (bypass, rest) = if has_bypass {
-            let (bypass, rest) = range.split_first();
-            (Some(bypass), rest)
-        } else {
-            (None, Some(range))
-        };
-        let split = rest.map(|rest| rest.split_first());
-        let Some((blocked, Some(paging))) = split else {
+        let (_, usable) = range.spare();
+        if usable.count() <= others {
             dev_err!(
                 dev,
                 "domain range {} leaves no id for a paging domain\n",
                 range
             );
             return Err(EINVAL);
-        };
+        }
         Ok(pin_init!(DomainIds {
             dev,
-            bypass,
-            blocked,
-            first: paging.first(),
-            count: (paging.last() - paging.first()) as usize + 1,
-            used <- new_mutex!(IdPool::new()),
+            range: usable,
+            used <- new_mutex!(Used {
+                ids: RBTree::new(),
+                count: 0,
+                next: usable.pick(random::get_u32()),
+            }),
+            generation: Atomic::new(1),
         }))
     }
 
-    /// The number of the bypass domain, if the device has bypass domains.
-    pub(super) fn bypass(&self) -> Option<u32> {
-        self.bypass
+    /// Whether a number may be one that the device has a domain for.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.range.count() < WIDE
     }
 
-    /// The number of the domain that never gets a mapping.
-    pub(super) fn blocked(&self) -> u32 {
-        self.blocked
+    /// The device was reset. Domains take other numbers when they are used again.
+    pub(super) fn start_over(&self) {
+        self.generation
+            .store(self.generation.load(Relaxed).wrapping_add(1).max(1), Relaxed);
     }
 
-    /// Allocates the lowest free number. May sleep.
-    pub(super) fn alloc(&self) -> Result<u32> {
+    /// Takes the next free number. May sleep.
+    ///
+    /// Fails with `ENOSPC`, and a message, if all are in use.
+    fn alloc(&self) -> Result<u32> {
+        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let mut used = self.used.lock();
-        loop {
-            if let Some(id) = used.find_unused_id(0) {
-                if id.as_usize() >= self.count {
-                    break;
-                }
-                return Ok(self.first + id.acquire() as u32);
-            }
-            if used.capacity() >= self.count {
-                break;
-            }
-            let resizer = match used.grow_request() {
-                Some(request) => request.realloc(GFP_KERNEL)?,
-                None => break,
-            };
-            used.grow(resizer);
+        if used.count >= self.range.count() {
+            dev_err!(self.dev, "all {} domain ids are in use\n", used.count);
+            return Err(ENOSPC);
         }
-        dev_err!(self.dev, "all {} domain ids are in use\n", self.count);
-        Err(ENOSPC)
+        let mut id = used.next;
+        while used.ids.get(&id).is_some() {
+            id = self.range.after(id);
+        }
+        used.ids.insert(node.into_node(id, ()));
+        used.count += 1;
+        used.next = self.range.after(id);
+        Ok(id)
     }
 
-    /// Returns a number to the pool. May sleep.
-    pub(super) fn free(&self, id: u32) {
-        if let Some(bit) = id.checked_sub(self.first) {
-            self.used.lock().release_id(bit as usize);
+    fn free(&self, id: u32) {
+        let mut used = self.used.lock();
+        if used.ids.remove(&id).is_some() {
+            used.count -= 1;
+        }
+    }
+}
+
+/// The number of a domain.
+///
+/// Changed with the lock of the places held, and while the device has no endpoint of ours attached
+/// to the domain.
+pub(super) struct DomainId {
+    id: Atomic<u32>,
+    /// [`DomainIds::generation`] when it was taken. 0 for a number that is of no use, or none.
+    generation: Atomic<u32>,
+    /// Whether there is a number to be given back.
+    taken: Atomic<bool>,
+}
+
+impl DomainId {
+    /// No number, for which `none` stands: [`DomainRange::spare`].
+    pub(super) const fn new(none: u32) -> Self {
+        DomainId {
+            id: Atomic::new(none),
+            generation: Atomic::new(0),
+            taken: Atomic::new(false),
+        }
+    }
+
+    /// The number. That of a domain that has none yet is nobody else's.
+    #[inline]
+    pub(super) fn get(&self) -> u32 {
+        self.id.load(Relaxed)
+    }
+
+    /// Takes another number, if there is none that is of use. Returns whether it did. May sleep.
+    ///
+    /// An old number has to do if there is no other one.
+    pub(super) fn ensure(&self, ids: &DomainIds) -> Result<bool> {
+        let generation = ids.generation.load(Relaxed);
+        if self.generation.load(Relaxed) == generation {
+            return Ok(false);
+        }
+        match ids.alloc() {
+            Ok(id) => {
+                self.release(ids);
+                self.id.store(id, Relaxed);
+                self.taken.store(true, Relaxed);
+            }
+            Err(_) if self.taken.load(Relaxed) => (),
+            Err(error) => return Err(error),
+        }
+        self.generation.store(generation, Relaxed);
+        Ok(true)
+    }
+
+    /// The number turned out to be of no use: the next [`Self::ensure`] takes another one.
+    pub(super) fn spoil(&self) {
+        self.generation.store(0, Relaxed);
+    }
+
+    /// The device may keep the domain for good: nobody else gets the number.
+    pub(super) fn abandon(&self) {
+        self.taken.store(false, Relaxed);
+        self.spoil();
+    }
+
+    /// Gives the number back, if there is one.
+    pub(super) fn release(&self, ids: &DomainIds) {
+        if self.taken.load(Relaxed) {
+            self.taken.store(false, Relaxed);
+            ids.free(self.get());
         }
     }
 }

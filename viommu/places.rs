@@ -8,6 +8,7 @@
 
 use kernel::{
     device,
+    fmt,
     prelude::*,
     rbtree::{
         RBTree,
@@ -17,9 +18,64 @@ use kernel::{
 
 use super::{
     attachment::Attachment,
-    device::Viommu, //
+    device::Viommu,
+    ids::DomainId, //
 };
-use crate::uapi::Request;
+use crate::uapi::{
+    Request,
+    Status, //
+};
+
+/// How many numbers a domain tries that the device has a domain of another kind for.
+const MAX_NUMBERS: usize = 8;
+
+/// Why an id could not be attached to something else.
+pub(super) enum Failure {
+    /// The device refused it.
+    Refused(Request, Status),
+    /// The device did not answer.
+    Unanswered(Error),
+    /// No number was left, or no memory, for the domain.
+    NoNumber(Error),
+    /// The id is in a domain that did not get all of its mappings.
+    Incomplete(Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(request, status) => f.write_fmt(fmt!("{request}: {status}")),
+            Failure::Unanswered(error) => {
+                f.write_fmt(fmt!("device is out of use ({})", error.to_errno()))
+            }
+            Failure::NoNumber(error) => {
+                f.write_fmt(fmt!("no number for the domain ({})", error.to_errno()))
+            }
+            Failure::Incomplete(error) => f.write_fmt(fmt!(
+                "mappings of the domain were refused ({})",
+                error.to_errno()
+            )),
+        }
+    }
+}
+
+/// As one of the errors that the core expects of an attachment: after `EINVAL`, another domain may
+/// do (`attach_dev` in include/linux/iommu.h).
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        let error = match failure {
+            Failure::Refused(_, status) => status.to_result().err().unwrap_or(ENODEV),
+            Failure::Unanswered(error) | Failure::NoNumber(error) | Failure::Incomplete(error) => {
+                error
+            }
+        };
+        match error {
+            EINVAL | ERANGE | ENOSYS => EINVAL,
+            ENOMEM | ENOSPC => error,
+            _ => ENODEV,
+        }
+    }
+}
 
 /// What is known of an id.
 struct Place {
@@ -28,84 +84,118 @@ struct Place {
     now: Attachment,
     /// Where it goes back to, if its endpoint cannot be attached to something else.
     before: Attachment,
+    /// Where it returns to when the device can be used again.
+    parked: Attachment,
     /// How many endpoints have it.
     users: usize,
+    /// Whether the device may have detached it when it refused to attach it to something else.
+    unsure: bool,
+    /// Whether the device said that there is no such id.
+    unknown: bool,
 }
 
 impl Place {
-    /// Attaches the id to something else. May sleep.
-    ///
-    /// On failure it either stays where it is, or is in a paging domain that did not get all of its
-    /// mappings.
-    fn move_to(&mut self, viommu: &Viommu, to: &Attachment) -> Result {
-        self.now.prepare_leave();
-        self.request(viommu, to).inspect_err(|_| self.now.stay())?;
-        self.now.leave();
-        self.now = to.clone();
-        self.now.enter()
+    fn new(id: u32) -> Self {
+        Place {
+            id,
+            now: Attachment::None,
+            before: Attachment::None,
+            parked: Attachment::None,
+            users: 1,
+            unsure: false,
+            unknown: false,
+        }
     }
 
-    fn request(&self, viommu: &Viommu, to: &Attachment) -> Result {
-        let endpoint = self.id;
-        let request = match (to.domain(viommu), self.now.domain(viommu)) {
-            (Some((domain, bypass)), _) => Request::Attach {
-                domain,
-                endpoint,
-                bypass,
-            },
-            (None, Some((domain, _))) => Request::Detach { domain, endpoint },
-            (None, None) => return Ok(()),
+    /// The request that detaches the id, if it is attached.
+    fn detach_request(&self, viommu: &Viommu) -> Option<Request> {
+        Some(Request::Detach {
+            domain: self.now.id(viommu)?.get(),
+            endpoint: self.id,
+        })
+    }
+
+    /// Detaches the id. May sleep.
+    fn detach(&mut self, viommu: &Viommu) -> Result<(), Failure> {
+        if let Some(request) = self.detach_request(viommu) {
+            self.leave_with(viommu, request)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a request that takes the id from where it is, and accounts for that. May sleep.
+    fn leave_with(&mut self, viommu: &Viommu, request: Request) -> Result<(), Failure> {
+        self.now.prepare_leave();
+        let sent = match viommu.engine().call(request) {
+            Ok(Status::Ok) => Ok(()),
+            Ok(status) => Err(Failure::Refused(request, status)),
+            Err(error) => Err(Failure::Unanswered(error)),
         };
-        viommu.engine().call(request)
+        sent.inspect_err(|_| self.now.stay())?;
+        self.now.leave(viommu);
+        self.now = Attachment::None;
+        self.unsure = false;
+        Ok(())
+    }
+
+    /// Takes the id from where it is, whatever the device says. May sleep.
+    fn let_go(&mut self, viommu: &Viommu) {
+        if self.detach(viommu).is_ok() {
+            return;
+        }
+        // It may have left before, or stay for good.
+        let left = core::mem::replace(&mut self.now, Attachment::None);
+        left.leave(viommu);
+        self.unsure = false;
+        if let Some(id) = left.id(viommu).filter(|_| left.is_empty(viommu)) {
+            id.abandon();
+            id.spoil();
+        }
+    }
+
+    /// Attaches the id to something else, whose number is known to be of use. May sleep.
+    fn attach(&mut self, viommu: &Viommu, to: &Attachment) -> Result<(), Failure> {
+        match to.id(viommu) {
+            Some(domain) => {
+                let request = Request::Attach {
+                    domain: domain.get(),
+                    endpoint: self.id,
+                    bypass: matches!(to, Attachment::Bypass),
+                };
+                let sent = self.leave_with(viommu, request);
+                if let Err(Failure::Refused(_, status)) = &sent {
+                    // QEMU detaches an id before it finds that the domain is of another kind.
+                    self.unsure |= *status == Status::Inval;
+                    let nowhere = self.now.id(viommu).is_none();
+                    self.unknown |= nowhere && *status == Status::NoEnt;
+                }
+                sent?;
+            }
+            None => self.detach(viommu)?,
+        }
+        self.now = to.clone();
+        self.now.enter(viommu).map_err(Failure::Incomplete)
     }
 
     /// Whether the id is there, and its domain with all of its mappings. The device is left alone
     /// then: it may drop a domain's mappings when its only id is attached to it again.
     fn is_at(&self, viommu: &Viommu, there: &Attachment) -> bool {
-        self.now.domain(viommu) == there.domain(viommu) && there.is_complete()
-    }
-
-    /// Goes back to where the id was before. May sleep.
-    ///
-    /// A domain without some of its mappings is worse than none: if need be, DMA is blocked.
-    fn go_back(&mut self, viommu: &Viommu, dev: &device::Device) {
-        let before = core::mem::replace(&mut self.before, Attachment::None);
-        if self.is_at(viommu, &before) {
-            return;
-        }
-        let Err(error) = self.move_to(viommu, &before) else {
-            return;
-        };
-        dev_err!(
-            dev,
-            "cannot go back to its former domain: {}\n",
-            error.to_errno()
-        );
-        self.block(viommu, dev);
-    }
-
-    /// Attaches the id to the domain that has no mappings. May sleep.
-    fn block(&mut self, viommu: &Viommu, dev: &device::Device) {
-        match self.move_to(viommu, &Attachment::Blocked) {
-            Ok(()) => dev_err!(dev, "domain is lost; DMA is blocked\n"),
-            Err(error) => dev_err!(
-                dev,
-                "domain is lost, and DMA cannot be blocked: {}\n",
-                error.to_errno()
-            ),
-        }
+        self.now.is(viommu, there) && there.is_complete() && !self.unsure
     }
 }
 
 /// The endpoint ids of a device. Changed with the lock of the places held, which protects it.
 pub(super) struct Places {
     by_id: RBTree<u32, Place>,
+    /// The id of the IOMMU itself, if its own DMA goes through it.
+    own: Option<u32>,
 }
 
 impl Places {
     pub(super) fn new() -> Self {
         Places {
             by_id: RBTree::new(),
+            own: None,
         }
     }
 
@@ -125,13 +215,8 @@ impl Places {
             place.users += 1;
             return Ok(());
         }
-        let place = Place {
-            id,
-            now: Attachment::None,
-            before: Attachment::None,
-            users: 1,
-        };
-        self.by_id.insert(RBTreeNode::new(id, place, GFP_KERNEL)?);
+        let node = RBTreeNode::new(id, Place::new(id), GFP_KERNEL)?;
+        self.by_id.insert(node);
         Ok(())
     }
 
@@ -149,86 +234,250 @@ impl Places {
 
     /// Attaches an endpoint, with all its ids, to something else. May sleep.
     ///
-    /// On failure it goes back to where it was, and the domains are as they were.
+    /// On failure it goes back to where it was, and the domains are as they were. An id that the
+    /// device does not know is left out, if it knows another one.
     pub(super) fn attach(
         &mut self,
         viommu: &Viommu,
         dev: &device::Device,
         ids: &[u32],
         to: &Attachment,
-    ) -> Result {
+    ) -> Result<(), Failure> {
         let mut result = Ok(());
+        let mut left_out = 0;
         let mut done = 0;
-        for id in ids {
+        for &id in ids {
             done += 1;
-            let Some(place) = self.by_id.get_mut(id) else {
+            let Some(place) = self.by_id.get_mut(&id) else {
                 continue;
             };
             place.before = place.now.clone();
-            if place.is_at(viommu, to) {
+            if place.unknown && left_out + 1 < ids.len() {
+                left_out += 1;
                 continue;
             }
-            result = place.move_to(viommu, to);
-            if result.is_err() {
+            let Err(failure) = self.move_to(viommu, id, to) else {
+                continue;
+            };
+            let unknown = self.by_id.get(&id).is_some_and(|place| place.unknown);
+            if !unknown || left_out + 1 == ids.len() {
+                result = Err(failure);
                 break;
             }
+            left_out += 1;
+            dev_info!(dev, "IOMMU does not know endpoint id {}: left out\n", id);
         }
-        for id in &ids[..done] {
-            if let Some(place) = self.by_id.get_mut(id) {
-                match result {
-                    Ok(()) => place.before = Attachment::None,
-                    Err(_) => place.go_back(viommu, dev),
-                }
+        for &id in &ids[..done] {
+            match result {
+                Ok(()) => self.forget_before(id),
+                Err(_) => self.go_back(viommu, dev, id),
             }
         }
         result
     }
 
+    fn forget_before(&mut self, id: u32) {
+        if let Some(place) = self.by_id.get_mut(&id) {
+            place.before = Attachment::None;
+        }
+    }
+
+    /// Attaches an id to something else. May sleep.
+    ///
+    /// On failure it either stays where it is, or is in a paging domain that did not get all of its
+    /// mappings.
+    fn move_to(&mut self, viommu: &Viommu, id: u32, to: &Attachment) -> Result<(), Failure> {
+        let mut tries = MAX_NUMBERS;
+        loop {
+            let Some(place) = self.by_id.get_mut(&id) else {
+                return Ok(());
+            };
+            if place.is_at(viommu, to) {
+                return Ok(());
+            }
+            if place.now.is(viommu, to) {
+                // Some devices drop the domain when it is attached again, others do not.
+                place.let_go(viommu);
+            }
+            let number = to.id(viommu).filter(|_| to.is_empty(viommu));
+            if let Some(number) = number {
+                self.take_number(viommu, number)
+                    .map_err(Failure::NoNumber)?;
+            }
+            let Some(place) = self.by_id.get_mut(&id) else {
+                return Ok(());
+            };
+            let attached = place.attach(viommu, to);
+            match (number, &attached) {
+                (Some(number), Err(Failure::Refused(_, Status::Inval))) if tries > 0 => {
+                    // Somebody else's domain of the other kind may have that number.
+                    tries -= 1;
+                    number.spoil();
+                }
+                _ => return attached,
+            }
+        }
+    }
+
+    /// Makes sure that a domain of ours, which nothing is attached to, has a number that the device
+    /// has no other domain for. May sleep.
+    fn take_number(&self, viommu: &Viommu, number: &DomainId) -> Result {
+        if number.ensure(viommu.domain_ids())? && viommu.domain_ids().is_narrow() {
+            self.empty(viommu, number.get());
+        }
+        Ok(())
+    }
+
+    /// Reserves numbers for what blocks and for the bypass domain, so that there is one for them when
+    /// the others are in use. May sleep.
+    pub(super) fn reserve(&self, viommu: &Viommu) -> Result {
+        for to in [Attachment::Blocked, Attachment::Bypass] {
+            if let Some(number) = to.id(viommu) {
+                self.take_number(viommu, number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties a domain that the device may have for somebody else. May sleep.
+    fn empty(&self, viommu: &Viommu, domain: u32) {
+        let span = viommu.config().input;
+        let unmapped = viommu.engine().call(Request::Unmap { domain, span });
+        if matches!(unmapped, Ok(Status::NoEnt) | Err(_)) {
+            return;
+        }
+        for place in self.by_id.values() {
+            if place.now.id(viommu).is_none() {
+                let endpoint = place.id;
+                let _ = viommu.engine().call(Request::Detach { domain, endpoint });
+            }
+        }
+    }
+
+    /// Returns an id to where it was before. May sleep.
+    ///
+    /// A domain without some of its mappings is worse than none: if need be, DMA is blocked.
+    fn go_back(&mut self, viommu: &Viommu, dev: &device::Device, id: u32) {
+        let Some(place) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let before = core::mem::replace(&mut place.before, Attachment::None);
+        if let Err(failure) = self.move_to(viommu, id, &before) {
+            dev_err!(dev, "cannot go back to its former domain: {}\n", failure);
+            self.block(viommu, dev, id);
+        }
+    }
+
+    /// Blocks an id that cannot be where it should be. May sleep.
+    fn block(&mut self, viommu: &Viommu, dev: &device::Device, id: u32) {
+        match self.move_to(viommu, id, &Attachment::Blocked) {
+            Ok(()) => dev_err!(dev, "domain is lost; DMA is blocked\n"),
+            Err(failure) => {
+                dev_err!(
+                    dev,
+                    "domain is lost, and DMA cannot be blocked: {}\n",
+                    failure
+                )
+            }
+        }
+    }
+
     /// Detaches those ids of an endpoint that no other endpoint has, so that the device forgets
     /// them. May sleep.
     pub(super) fn detach(&mut self, viommu: &Viommu, dev: &device::Device, ids: &[u32]) {
-        for id in ids {
-            let Some(place) = self.by_id.get_mut(id) else {
+        for &id in ids {
+            let Some(place) = self.by_id.get_mut(&id) else {
                 continue;
             };
             if place.users > 1 {
                 continue;
             }
-            let Err(error) = place.move_to(viommu, &Attachment::None) else {
+            let Err(failure) = place.detach(viommu) else {
                 continue;
             };
             // With the device gone there is nothing to detach from.
-            if error != ENODEV {
-                dev_err!(dev, "cannot detach: {}\n", error.to_errno());
-                place.block(viommu, dev);
+            if !matches!(failure, Failure::Unanswered(ENODEV)) {
+                dev_err!(dev, "cannot be detached: {}\n", failure);
+                self.block(viommu, dev, id);
             }
-            let left = core::mem::replace(&mut place.now, Attachment::None);
-            left.abandon();
-            left.leave();
+            if let Some(place) = self.by_id.get_mut(&id) {
+                let left = core::mem::replace(&mut place.now, Attachment::None);
+                if let Attachment::Paging(domain) = &left {
+                    domain.number().abandon();
+                }
+                left.leave(viommu);
+            }
         }
     }
 
-    /// Accounts for a device that is about to be reset: it forgets every attachment, the driver
-    /// does not.
-    pub(super) fn suspend(&mut self) {
+    /// Detaches every id but the IOMMU's own, as has to be before a reset: the device may keep its
+    /// domains over that. What they were attached to is remembered, for [`Self::resume`]. May sleep.
+    ///
+    /// The device gets a ring-full for each notification, and only so much time for all of it. An
+    /// id that it does not let go is reported.
+    pub(super) fn detach_all(&mut self, viommu: &Viommu) {
+        let by_id = &self.by_id;
+        let requests = by_id
+            .values()
+            .filter(|place| self.own != Some(place.id))
+            .filter_map(|place| place.detach_request(viommu));
+        let detached = viommu.engine().detach_all(requests, |request, status| {
+            let Request::Detach { endpoint, .. } = request else {
+                return;
+            };
+            let found = viommu.endpoints().device(endpoint);
+            let dev = found.as_deref().unwrap_or(viommu.dev());
+            dev_err!(
+                dev,
+                "cannot be detached: {}\n",
+                Failure::Refused(request, status)
+            );
+            if let Some(Attachment::Paging(domain)) = by_id.get(&endpoint).map(|place| &place.now) {
+                domain.number().abandon();
+            }
+        });
+        if let Err(error) = detached {
+            // Of a device that was shut down before nothing is attached any more.
+            if error != ENODEV {
+                let errno = error.to_errno();
+                dev_err!(viommu.dev(), "endpoints may stay attached: {}\n", errno);
+            }
+        }
         for place in self.by_id.values_mut() {
-            place.now.leave();
+            if self.own != Some(place.id) && place.now.id(viommu).is_some() {
+                place.parked = core::mem::replace(&mut place.now, Attachment::None);
+                place.parked.leave(viommu);
+            }
         }
     }
 
-    /// Attaches every id again, after [`Self::suspend`] and a reset. May sleep.
+    /// Attaches every id again, after [`Self::detach_all`] and a reset. May sleep.
     ///
     /// One that cannot return is blocked and reported; the others go on.
     pub(super) fn resume(&mut self, viommu: &Viommu) {
-        for place in self.by_id.values_mut() {
-            let to = core::mem::replace(&mut place.now, Attachment::None);
-            let Err(error) = place.move_to(viommu, &to) else {
+        viommu.domain_ids().start_over();
+        // They have a number already.
+        let _ = self.reserve(viommu);
+        let mut next = Some(0);
+        while let Some(id) = next.and_then(|from| self.first_from(from)) {
+            next = id.checked_add(1);
+            let Some(place) = self.by_id.get_mut(&id) else {
                 continue;
             };
-            let endpoint = viommu.endpoints().device(place.id);
+            let to = core::mem::replace(&mut place.parked, Attachment::None);
+            let Err(failure) = self.move_to(viommu, id, &to) else {
+                continue;
+            };
+            let endpoint = viommu.endpoints().device(id);
             let dev = endpoint.as_deref().unwrap_or(viommu.dev());
-            dev_err!(dev, "cannot return to its domain: {}\n", error.to_errno());
-            place.block(viommu, dev);
+            dev_err!(dev, "cannot return to its domain: {}\n", failure);
+            self.block(viommu, dev, id);
         }
+    }
+
+    /// The first id from this one on.
+    fn first_from(&self, id: u32) -> Option<u32> {
+        let cursor = self.by_id.cursor_lower_bound(&id)?;
+        Some(*cursor.current().0)
     }
 }

@@ -114,6 +114,8 @@ pub(super) struct RequestQueue {
     notifying: u32,
     /// For how long the device has had no request, because there was no memory to map one for DMA.
     shortage: Option<Patience>,
+    /// Bounds what is done before the end, once that has begun.
+    end: Option<Patience>,
     pub(super) health: Health,
     pub(super) refusals: Refusals,
     requests: u64,
@@ -125,12 +127,13 @@ impl RequestQueue {
     pub(super) fn new(dev: ARef<device::Device>, queue: Virtqueue<Slot>) -> Result<Self> {
         Ok(RequestQueue {
             slots: Slots::new(&dev, &queue)?,
-            refusals: Refusals::new(dev.clone())?,
+            refusals: Refusals::new(dev.clone(), MAX_SLOTS)?,
             dev,
             queue,
             unkicked: false,
             notifying: 0,
             shortage: None,
+            end: None,
             health: Health::Running,
             requests: 0,
             notifications: 0,
@@ -147,7 +150,8 @@ impl RequestQueue {
     ) -> (Virtqueue<Slot>, Slots) {
         // Numbers go on, and nobody waits for the old ones in vain.
         slots.window.skip_to(self.next());
-        self.refusals.failures.clear();
+        self.refusals.clear();
+        self.end = None;
         self.unkicked = false;
         self.health = Health::Running;
         (
@@ -366,6 +370,25 @@ impl RequestQueue {
     pub(super) fn mark_broken(&mut self) {
         self.health = Health::Broken;
         self.queue.break_device();
+    }
+
+    /// The device is about to be closed.
+    pub(super) fn begin_end(&mut self) {
+        self.refusals.all_are_leaving();
+        self.end.get_or_insert_with(Patience::new);
+    }
+
+    /// Declares the device broken if it takes too long to be closed.
+    pub(super) fn check_end(&mut self) {
+        let late = self.end.as_mut().is_some_and(Patience::is_over);
+        if late && self.health == Health::Running {
+            dev_err_deferred!(
+                self.dev,
+                "endpoints not detached within {} s; device is not used any more\n",
+                ANSWER_TIMEOUT_SECS
+            );
+            self.mark_broken();
+        }
     }
 
     /// Notices that the queue was broken by somebody else: the virtio core at shutdown, or the ring

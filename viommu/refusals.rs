@@ -20,15 +20,21 @@ use crate::uapi::{
     Status, //
 };
 
-/// A domain whose last endpoint is being detached.
+/// Domains whose last endpoint is being detached.
 ///
-/// The device forgets the domain a moment before the driver is told. That it does not know it for
+/// The device forgets a domain a moment before the driver is told. That it does not know it for
 /// other requests is no failure then: there is nothing to unmap any more, and the next endpoint
 /// brings what was mapped.
-struct Leaving {
-    domain: u32,
-    /// Whether the device has said that it does not know the domain.
-    denied: bool,
+enum Leaving {
+    None,
+    /// Endpoints are detached one after the other.
+    One {
+        domain: u32,
+        /// Whether the device has said that it does not know the domain.
+        denied: bool,
+    },
+    /// All endpoints are detached, because the device is about to be reset.
+    All,
 }
 
 /// Reports refused requests, and remembers those that somebody has to know of.
@@ -37,20 +43,22 @@ pub(super) struct Refusals {
     messages: Pin<KBox<Ratelimit>>,
     /// What nobody has come for yet.
     pub(super) failures: Failures,
-    /// One at most: endpoints are detached one after the other.
-    leaving: Option<Leaving>,
+    /// The DETACH requests that the device refused, of those that no caller waits for.
+    pub(super) undetached: KVec<(Request, Status)>,
+    leaving: Leaving,
     /// How many there were.
     pub(super) count: u64,
 }
 
 impl Refusals {
-    /// May sleep.
-    pub(super) fn new(dev: ARef<device::Device>) -> Result<Self> {
+    /// There are at most `slots` requests at a time. May sleep.
+    pub(super) fn new(dev: ARef<device::Device>, slots: usize) -> Result<Self> {
         Ok(Refusals {
             dev,
             messages: KBox::pin_init(Ratelimit::default_for(c"virtio_iommu: request"), GFP_KERNEL)?,
             failures: Failures::new()?,
-            leaving: None,
+            undetached: KVec::with_capacity(slots, GFP_KERNEL)?,
+            leaving: Leaving::None,
             count: 0,
         })
     }
@@ -63,33 +71,60 @@ impl Refusals {
     /// The last endpoint of a domain is about to be detached. [`Self::forget_domain`] or
     /// [`Self::stays`] follows.
     pub(super) fn is_leaving(&mut self, domain: u32) {
-        self.leaving = Some(Leaving {
-            domain,
-            denied: false,
-        });
+        if !matches!(self.leaving, Leaving::All) {
+            let denied = false;
+            self.leaving = Leaving::One { domain, denied };
+        }
+    }
+
+    /// All endpoints are about to be detached. Until [`Self::clear`].
+    pub(super) fn all_are_leaving(&mut self) {
+        self.leaving = Leaving::All;
+    }
+
+    /// Forgets everything: the device has been reset.
+    pub(super) fn clear(&mut self) {
+        self.failures.clear();
+        self.leaving = Leaving::None;
     }
 
     /// A domain has no mapping in the device. All of its requests are answered.
     pub(super) fn forget_domain(&mut self, domain: u32) {
-        self.leaving.take_if(|leaving| leaving.domain == domain);
+        if matches!(self.leaving, Leaving::One { domain: one, .. } if one == domain) {
+            self.leaving = Leaving::None;
+        }
         self.failures.forget_domain(domain);
     }
 
     /// The endpoint could not be detached. What the device denied meanwhile may be there after all.
     pub(super) fn stays(&mut self) -> Result<(), TooMany> {
-        match self.leaving.take() {
-            Some(Leaving {
-                domain,
-                denied: true,
-            }) => {
-                dev_err_deferred!(
-                    self.dev,
-                    "domain {} was denied, but is there: nothing is mapped in it any more\n",
-                    domain
-                );
-                self.failures.record_unmap(domain, Span::ALL)
+        let Leaving::One { domain, denied } = self.leaving else {
+            return Ok(());
+        };
+        self.leaving = Leaving::None;
+        if !denied {
+            return Ok(());
+        }
+        dev_err_deferred!(
+            self.dev,
+            "domain {} was denied, but is there: nothing is mapped in it any more\n",
+            domain
+        );
+        self.failures.record_unmap(domain, Span::ALL)
+    }
+
+    /// Whether it is known that the device denies this domain.
+    fn is_denied(&mut self, domain: u32) -> bool {
+        match &mut self.leaving {
+            Leaving::One {
+                domain: one,
+                denied,
+            } if *one == domain => {
+                *denied = true;
+                true
             }
-            _ => Ok(()),
+            Leaving::All => true,
+            _ => false,
         }
     }
 
@@ -104,13 +139,17 @@ impl Refusals {
         if let (Request::Map { domain, .. } | Request::Unmap { domain, .. }, Status::NoEnt) =
             (request, status)
         {
-            if let Some(leaving) = self.leaving.as_mut().filter(|it| it.domain == domain) {
-                leaving.denied = true;
+            if self.is_denied(domain) {
                 return Ok(());
             }
         }
 
         self.count += 1;
+        if let Request::Detach { .. } = request {
+            // There is room for a ring-full; who sent them takes them out.
+            let _ = self.undetached.push_within_capacity((request, status));
+            return Ok(());
+        }
         let recorded = match request {
             Request::Map { domain, span, .. } => {
                 let error = status.to_result().err().unwrap_or(EIO);

@@ -24,7 +24,10 @@
 //!
 //! Messages are deferred: a console may be behind the very IOMMU, and to write to it maps memory.
 
-use core::ops::Range;
+use core::{
+    iter::Peekable,
+    ops::Range, //
+};
 
 use kernel::{
     dev_err_deferred,
@@ -73,6 +76,7 @@ use crate::uapi::{
     Probe,
     Request,
     Span,
+    Status,
     PROBE_READABLE, //
 };
 
@@ -247,9 +251,50 @@ impl Engine {
     }
 
     /// Sends a request and waits for its answer. May sleep.
-    pub(super) fn call(&self, request: Request) -> Result {
-        self.collect(Command::Plain(request), |answered| answered.status())?
-            .to_result()
+    ///
+    /// Fails if there is none.
+    pub(super) fn call(&self, request: Request) -> Result<Status> {
+        self.collect(Command::Plain(request), |answered| answered.status())
+    }
+
+    /// Sends DETACH requests, a ring-full for each notification, and waits for their answers;
+    /// `refused` gets those that the device does not do. May sleep.
+    ///
+    /// This is the last thing before [`Self::close`]: it is given [`ANSWER_TIMEOUT_SECS`] in all.
+    /// That the device does not know a domain any more is no failure from here on.
+    pub(super) fn detach_all(
+        &self,
+        requests: impl Iterator<Item = Request>,
+        mut refused: impl FnMut(Request, Status),
+    ) -> Result {
+        self.state.lock().begin_end();
+        let mut requests = requests.peekable();
+        while requests.peek().is_some() {
+            self.stage_some(&mut requests)?;
+            self.sync()?;
+            // Not under the lock: a message takes its time.
+            while let Some((request, status)) = self.take_undetached() {
+                refused(request, status);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages as many requests as there is room for.
+    fn stage_some(&self, requests: &mut Peekable<impl Iterator<Item = Request>>) -> Result {
+        let mut state = self.state.lock();
+        while let Some(&request) = requests.peek() {
+            match state.stage(request) {
+                Ok(()) => drop(requests.next()),
+                Err(StageError::Full) => break,
+                Err(StageError::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_undetached(&self) -> Option<(Request, Status)> {
+        self.state.lock().refusals.undetached.pop()
     }
 
     /// Asks for the properties of an endpoint. Returns the memory that the device wrote to, and the
@@ -347,6 +392,7 @@ impl Engine {
             state = self.state.lock();
             self.reap(&mut state);
             state.check_broken();
+            state.check_end();
             if state.answered_before() != answered_before {
                 // It is slow, but it works.
                 answered_before = state.answered_before();

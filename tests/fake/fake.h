@@ -87,7 +87,7 @@ struct fake_config {
 #define FAKE_DEFAULTS							\
 	.features = FAKE_FEATURES, .page_size_mask = ~0xfffULL,		\
 	.input_start = 0, .input_end = BIT_ULL(48) - 1,			\
-	.domain_start = 1, .domain_end = 0xffff, .probe_size = 512,	\
+	.domain_start = 1, .domain_end = 0x3ffffff, .probe_size = 512,	\
 	.bypass = 1, .ring_size = 64, .event_ring_size = 8
 
 extern const struct fake_config fake_default_config;

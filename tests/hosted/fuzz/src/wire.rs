@@ -198,14 +198,17 @@ pub fn config(input: &mut Input<'_>) {
                 (u128::from(input.first()), u128::from(input.last()) + 1),
                 whole
             );
-            assert_eq!((config.domains.first(), config.domains.last()), domains);
+            assert_eq!(Some(config.domains), DomainRange::new(domains.0, domains.1));
             assert_eq!(config.probe_size, raw.probe_size.unwrap_or(0));
             assert_eq!(config.bypass, raw.bypass.map(|bypass| bypass % 2 == 1));
-            let (one, rest) = config.domains.split_first();
-            assert_eq!(one, domains.0);
-            let rest = rest.map(|rest| (rest.first(), rest.last()));
-            let expected = (domains.0 < domains.1).then(|| (domains.0 + 1, domains.1));
-            assert_eq!(rest, expected);
+            let count = u64::from(domains.1) - u64::from(domains.0) + 1;
+            assert_eq!(config.domains.count(), count);
+            let (spare, usable) = config.domains.spare();
+            assert!(usable == config.domains || (count == 1 << 32 && usable.count() == count - 1));
+            let picked = usable.pick(raw.probe_size.unwrap_or(7));
+            for number in [picked, usable.after(picked), usable.after(u32::MAX)] {
+                assert!((domains.0..=domains.1).contains(&number) && number != spare);
+            }
         }
         Err(error) => {
             let _ = format!("{error} {:?}", Error::from(error));
