@@ -28,7 +28,6 @@ use kernel::{
     iommu::driver::Registration,
     prelude::*,
     sync::Arc,
-    types::ScopeGuard,
     virtio::{
         self,
         QueueInfo, //
@@ -81,28 +80,19 @@ kernel::module_virtio_driver! {
     },
 }
 
-/// Blocks the endpoints without a domain, once every endpoint that is present has one: any other
-/// was plugged in later, released or forgotten.
-fn close_bypass(bypass: &GlobalBypass, dev: &virtio::Device<Bound>) -> Result {
-    if module_parameters::keep_boot_bypass.value() {
-        return Ok(());
-    }
-    bypass.clear(dev)
-}
-
 /// The data of a bound device.
-#[pin_data]
 struct VirtioIommu {
     viommu: Arc<Viommu>,
     events: Arc<EventQueue>,
     bypass: GlobalBypass,
-    #[pin]
-    _debugfs: DebugFs,
+    /// Whether the global bypass is closed while the driver is at work.
+    closes: bool,
+    _debugfs: Pin<KBox<DebugFs>>,
     registration: Registration<Viommu>,
 }
 
 impl VirtioIommu {
-    fn new(dev: &virtio::Device<Core<'_>>) -> Result<impl PinInit<Self, Error>> {
+    fn new(dev: &virtio::Device<Core<'_>>) -> Result<Self> {
         let config = config::read(dev)?;
         let bypass = GlobalBypass::new(config.bypass);
 
@@ -114,25 +104,36 @@ impl VirtioIommu {
         queues.ready();
         events.fill();
         viommu.start()?;
+        let debugfs = KBox::pin_init(DebugFs::new(dev, viommu.clone())?, GFP_KERNEL)?;
 
         // Attaches every endpoint that is there, each to the domain that the core wants for it.
+        // Nothing that can fail comes after this.
         let registration =
             Registration::new(dev.parent(), dev.as_ref(), dev.bus_name(), viommu.clone())?;
-        let registration = ScopeGuard::new_with_data(registration, |registration| {
-            registration.unregister(dev.as_ref());
-        });
-        let debugfs = DebugFs::new(dev, viommu.clone())?;
-        close_bypass(&bypass, dev)?;
-        let registration = registration.dismiss();
-
         viommu.announce();
-        Ok(try_pin_init!(VirtioIommu {
+        let data = VirtioIommu {
+            closes: !module_parameters::keep_boot_bypass.value()
+                && (!bypass.was_open() || viommu.is_self_contained(dev)),
             viommu,
             events,
             bypass,
-            _debugfs <- debugfs,
+            _debugfs: debugfs,
             registration,
-        }))
+        };
+        data.close_bypass(dev);
+        Ok(data)
+    }
+
+    /// Blocks the endpoints without a domain, once every endpoint that is present has one: any
+    /// other was plugged in later, released or forgotten. Unless somebody depends on it.
+    fn close_bypass(&self, dev: &virtio::Device<Bound>) {
+        if !self.closes {
+            return;
+        }
+        if let Err(error) = self.bypass.clear(dev) {
+            let errno = error.to_errno();
+            dev_err!(dev.as_ref(), "cannot close the global bypass: {}\n", errno);
+        }
     }
 
     /// Leaves the device as the next user of the machine expects it: a kernel that may know nothing
@@ -142,7 +143,12 @@ impl VirtioIommu {
     /// while the global bypass is closed yet, lest one is open that still does DMA after all.
     fn quiesce(&self, dev: &virtio::Device<Bound>) {
         self.viommu.detach_all();
-        if module_parameters::restore_bypass.value() {
+        if self.viommu.has_deserted() {
+            dev_warn!(
+                dev.as_ref(),
+                "global bypass stays closed: an endpoint may go on with its DMA\n"
+            );
+        } else if module_parameters::restore_bypass.value() {
             self.bypass.restore(dev);
         }
         self.viommu.close();
@@ -177,7 +183,7 @@ impl virtio::Driver for VirtioIommu {
     fn probe<'bound>(
         dev: &'bound virtio::Device<Core<'_>>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        pin_init::pin_init_scope(move || Self::new(dev))
+        pin_init::pin_init_scope(move || Ok(Self::new(dev)))
     }
 
     fn unbind<'bound>(dev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
@@ -194,10 +200,13 @@ impl virtio::Driver for VirtioIommu {
 
     // Endpoints suspend before this device, and resume after it.
     fn freeze<'bound>(
-        _dev: &'bound virtio::Device<Core<'_>>,
+        dev: &'bound virtio::Device<Core<'_>>,
         this: Pin<&Self::Data<'bound>>,
     ) -> Result {
         this.viommu.detach_all();
+        if this.viommu.is_behind_itself() {
+            this.bypass.restore(dev);
+        }
         this.viommu.close();
         Ok(())
     }
@@ -207,8 +216,11 @@ impl virtio::Driver for VirtioIommu {
         this: Pin<&Self::Data<'bound>>,
     ) -> Result {
         // At first: endpoints resume whether this succeeds or not, and hibernation has put the
-        // field back. None does DMA yet.
-        close_bypass(&this.bypass, dev)?;
+        // field back. None does DMA yet. But an IOMMU behind itself has to be attached before.
+        let behind_itself = this.viommu.is_behind_itself();
+        if !behind_itself {
+            this.close_bypass(dev);
+        }
 
         let mut queues = dev.find_vqs(&QUEUES)?;
         let requests = queues.take(REQUEST_QUEUE)?;
@@ -217,7 +229,11 @@ impl virtio::Driver for VirtioIommu {
         queues.ready();
         this.events.fill();
 
-        this.viommu.resume(requests)
+        let resumed = this.viommu.resume(requests);
+        if behind_itself {
+            this.close_bypass(dev);
+        }
+        resumed
     }
 
     fn config_changed<'bound>(dev: &'bound virtio::Device<Bound>, this: Pin<&Self::Data<'bound>>) {

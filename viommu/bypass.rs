@@ -31,6 +31,11 @@ impl GlobalBypass {
         GlobalBypass { boot }
     }
 
+    /// Whether the field was set when the guest booted.
+    pub(crate) fn was_open(&self) -> bool {
+        self.boot == Some(true)
+    }
+
     /// Blocks the endpoints that are attached to no domain. May sleep.
     ///
     /// A field that reads 0 is not written to: cloud-hypervisor's does although its device bypasses
@@ -47,7 +52,7 @@ impl GlobalBypass {
 
     /// Puts back the value that the guest booted with, whatever is there. May sleep.
     pub(crate) fn restore(&self, dev: &virtio::Device<Bound>) {
-        if self.boot != Some(true) {
+        if !self.was_open() {
             return;
         }
         if let Err(error) = dev.config_write(BYPASS, 1) {

@@ -12,6 +12,7 @@ use kernel::{
     },
     iommu::driver::{
         self,
+        has_driver,
         Capability,
         DomainConfig,
         FwSpec,
@@ -19,6 +20,7 @@ use kernel::{
         Identity,
         Prot,
         ProtFlag,
+        Requester,
         ResvRegions, //
     },
     new_mutex,
@@ -26,10 +28,15 @@ use kernel::{
     ratelimit::Ratelimit,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         ArcBorrow,
         Mutex,
-        MutexGuard, //
+        MutexGuard,
+        SetOnce, //
     },
     virtio::{
         self,
@@ -54,8 +61,18 @@ use super::{
 use crate::uapi::{
     Config,
     MapFlag,
-    MapFlags, //
+    MapFlags,
+    ProbeReply,
+    Status, //
 };
+
+/// How the endpoints of a PCI segment are numbered.
+#[derive(Clone, Copy)]
+struct Numbering {
+    segment: u32,
+    /// What is added to a requester id.
+    offset: u32,
+}
 
 /// A virtio-iommu device. Endpoints and domains share it.
 #[pin_data]
@@ -76,6 +93,14 @@ pub(crate) struct Viommu {
     /// Its lock serialises attaching and detaching: groups that share a domain do not share a lock.
     #[pin]
     places: Mutex<Places>,
+    /// How the endpoints of a PCI segment are numbered, once there is one.
+    numbering: SetOnce<Numbering>,
+    /// The PCI segment of the IOMMU itself, if it is a PCI device.
+    segment: Option<u32>,
+    /// Whether there was a device that could not become an endpoint.
+    refused: Atomic<bool>,
+    /// Whether an endpoint was left that had a driver.
+    deserted: Atomic<bool>,
     /// For messages about what the device says of endpoints and of itself.
     #[pin]
     complaints: Ratelimit,
@@ -111,6 +136,10 @@ impl Viommu {
                 blocked,
                 endpoints,
                 places <- new_mutex!(Places::new()),
+                numbering: SetOnce::new(),
+                segment: Requester::of(vdev.parent()).map(|requester| requester.segment),
+                refused: Atomic::new(false),
+                deserted: Atomic::new(false),
                 complaints <- Ratelimit::default_for(c"virtio_iommu: device"),
             }),
             GFP_KERNEL,
@@ -183,6 +212,50 @@ impl Viommu {
         self.places.lock()
     }
 
+    /// Takes note of the first id of an endpoint, which is its own and not that of a bridge.
+    pub(super) fn learn_numbering(&self, dev: &device::Device, id: u32) {
+        if let Some(requester) = Requester::of(dev) {
+            let offset = id.wrapping_sub(requester.id.into());
+            let segment = requester.segment;
+            if self.segment.is_none_or(|own| own == segment) {
+                self.numbering.populate(Numbering { segment, offset });
+            }
+        }
+    }
+
+    /// The endpoint id of a PCI device, as far as it is known.
+    pub(super) fn endpoint_id(&self, requester: Requester) -> Option<u32> {
+        let numbering = self.numbering.copy()?;
+        let id = numbering.offset.wrapping_add(requester.id.into());
+        (numbering.segment == requester.segment).then_some(id)
+    }
+
+    /// Whether the device has an endpoint of this id, as far as it can be asked. May sleep.
+    pub(super) fn knows_endpoint(&self, id: u32) -> bool {
+        let size = self.config.probe_size;
+        if size == 0 {
+            return true;
+        }
+        self.engine.probe(id, size).map_or(true, |(buf, written)| {
+            ProbeReply::new(&buf[written], size).status != Status::NoEnt
+        })
+    }
+
+    /// Whether there was a device that could not become an endpoint.
+    pub(super) fn has_refused(&self) -> bool {
+        self.refused.load(Relaxed)
+    }
+
+    /// Whether an endpoint was left that had a driver, so that it may go on with its DMA.
+    pub(crate) fn has_deserted(&self) -> bool {
+        self.deserted.load(Relaxed)
+    }
+
+    /// Whether the IOMMU itself is attached to a domain.
+    pub(crate) fn is_behind_itself(&self) -> bool {
+        self.lock_places().has_own()
+    }
+
     /// Detaches every endpoint, before the device is reset. What each was attached to is remembered
     /// for [`Self::resume`]. May sleep.
     pub(crate) fn detach_all(&self) {
@@ -191,7 +264,8 @@ impl Viommu {
 
     /// Ends all use of the device, after [`Self::detach_all`]. May sleep.
     pub(crate) fn close(&self) {
-        let _nobody_attaches = self.lock_places();
+        let mut places = self.lock_places();
+        places.detach_own(self);
         self.engine.close();
     }
 
@@ -257,11 +331,21 @@ impl driver::Driver for Viommu {
         dev: &device::Device,
         fwspec: FwSpec<'_>,
     ) -> Result<impl PinInit<Self::Endpoint, Error>> {
-        let handle = EndpointHandle::new(this.into(), dev, fwspec)?;
+        let handle = EndpointHandle::new(this.into(), dev, fwspec).inspect_err(|error| {
+            // With `ENODEV` it is not behind this IOMMU.
+            if *error != ENODEV {
+                dev_err!(dev, "gets no IOMMU: its DMA is left to the global bypass\n");
+                this.refused.store(true, Relaxed);
+            }
+        })?;
         Ok(ready(handle))
     }
 
-    fn release(handle: Pin<&Self::Endpoint>, _dev: &device::Device) {
+    fn release(handle: Pin<&Self::Endpoint>, dev: &device::Device) {
+        if has_driver(dev) {
+            dev_warn!(dev, "its IOMMU is taken away from it\n");
+            handle.endpoint.viommu().deserted.store(true, Relaxed);
+        }
         handle.endpoint.detach();
     }
 

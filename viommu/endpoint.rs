@@ -116,6 +116,7 @@ impl Endpoint {
             dev_err!(dev, "firmware gives no endpoint id\n");
             return Err(EINVAL);
         }
+        viommu.learn_numbering(dev, ids[0]);
         let regions = probe_regions(&viommu, dev, &mut ids)?;
         let endpoint = Endpoint {
             viommu,

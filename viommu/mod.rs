@@ -24,6 +24,7 @@
 //!   │  └─ table         endpoints by id
 //!   ├─ config       the device configuration, and its
 //!   ├─ bypass           global bypass field
+//!   ├─ outside      who depends on that field
 //!   └─ debugfs      counters
 //! ```
 //!
@@ -44,6 +45,7 @@ pub(crate) mod events;
 mod failures;
 mod ids;
 mod mappings;
+mod outside;
 mod patience;
 mod pending;
 mod places;

@@ -410,6 +410,31 @@ impl Places {
         }
     }
 
+    /// Attaches the IOMMU itself to the bypass domain, so that its own DMA does not depend on the
+    /// global bypass. May sleep.
+    pub(super) fn attach_own(&mut self, viommu: &Viommu, id: u32) -> Result<(), Failure> {
+        if self.own.is_none() {
+            if self.by_id.get(&id).is_some() {
+                return Err(Failure::NoNumber(EBUSY));
+            }
+            self.add_one(id).map_err(Failure::NoNumber)?;
+            self.own = Some(id);
+        }
+        self.move_to(viommu, id, &Attachment::Bypass)
+    }
+
+    /// Whether the IOMMU itself is among the ids.
+    pub(super) fn has_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Detaches the IOMMU itself again; the global bypass has to be open. May sleep.
+    pub(super) fn detach_own(&mut self, viommu: &Viommu) {
+        if let Some(place) = self.own.and_then(|id| self.by_id.get_mut(&id)) {
+            place.let_go(viommu);
+        }
+    }
+
     /// Detaches every id but the IOMMU's own, as has to be before a reset: the device may keep its
     /// domains over that. What they were attached to is remembered, for [`Self::resume`]. May sleep.
     ///
@@ -458,10 +483,13 @@ impl Places {
         viommu.domain_ids().start_over();
         // They have a number already.
         let _ = self.reserve(viommu);
+        if let Some(Err(failure)) = self.own.map(|id| self.attach_own(viommu, id)) {
+            dev_err!(viommu.dev(), "cannot attach itself: {}\n", failure);
+        }
         let mut next = Some(0);
         while let Some(id) = next.and_then(|from| self.first_from(from)) {
             next = id.checked_add(1);
-            let Some(place) = self.by_id.get_mut(&id) else {
+            let Some(place) = self.by_id.get_mut(&id).filter(|_| self.own != Some(id)) else {
                 continue;
             };
             let to = core::mem::replace(&mut place.parked, Attachment::None);

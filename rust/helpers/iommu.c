@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/iommu.h>
+#include <linux/pci.h>
 
 #if IS_ENABLED(CONFIG_IOMMU_API)
 
@@ -16,6 +17,11 @@ rust_helper_iommu_dma_get_resv_regions(struct device *dev,
 				       struct list_head *list)
 {
 	iommu_dma_get_resv_regions(dev, list);
+}
+
+__rust_helper int rust_helper_pci_domain_nr(struct pci_bus *bus)
+{
+	return pci_domain_nr(bus);
 }
 
 #endif

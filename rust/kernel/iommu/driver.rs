@@ -208,6 +208,7 @@ mod mapping;
 mod object;
 mod registration;
 mod registry;
+mod requester;
 mod resv;
 #[cfg(CONFIG_RUST_IOMMU_DRIVER_KUNIT_TEST)]
 mod tests;
@@ -226,6 +227,11 @@ pub use self::{
         ProtFlag, //
     },
     registration::Registration,
+    requester::{
+        for_each_without_group,
+        has_driver,
+        Requester, //
+    },
     resv::{
         ResvRegions,
         ResvType, //

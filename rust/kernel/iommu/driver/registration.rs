@@ -109,7 +109,7 @@ impl<T: Driver> Instance<T> {
         // SAFETY: The caller holds the lock.
         let this = unsafe { registry::find(Self::key(), fwnode) }?;
 
-        // SAFETY: `Registered::new` is the only function that adds entries for `Self::key()`, once
+        // SAFETY: `Registered::register` is the only function that adds entries for `Self::key()`, once
         // it has checked that `T` is a type of `T::Module`. What it adds is the pointer of an
         // `Arc<Self>` that it keeps for as long as the entry exists, which is at least until the
         // caller unlocks. There is no `UniqueArc` for it.
@@ -152,23 +152,29 @@ struct Registered<T: Driver> {
 }
 
 impl<T: Driver> Registered<T> {
+    /// Returns one without an instance.
+    fn new() -> Result<Arc<Self>> {
+        // INVARIANT: There is no instance.
+        Arc::pin_init(
+            pin_init!(Self {
+                instance <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Registers an instance. There is none before.
+    ///
     /// # Safety
     ///
     /// - [`Self::unregister`] has to be called before `T::Module` can be unloaded, and before
     ///   `hwdev` is removed.
-    unsafe fn new(hwdev: &Device, instance: Arc<Instance<T>>) -> Result<Arc<Self>> {
+    unsafe fn register(&self, hwdev: &Device, instance: Arc<Instance<T>>) -> Result {
         // What keeps the code of `T` in memory are references on `T::Module`.
         if !is_in_module(VTable::<T>::OPS, T::Module::THIS_MODULE.as_ptr()) {
             return Err(EINVAL);
         }
 
-        // INVARIANT: There is no instance.
-        let this = Arc::pin_init(
-            pin_init!(Self {
-                instance <- new_mutex!(None),
-            }),
-            GFP_KERNEL,
-        )?;
         let key = Instance::<T>::key();
         let fwnode = instance.fwnode();
         let data = Arc::as_ptr(instance.data()).cast();
@@ -205,8 +211,8 @@ impl<T: Driver> Registered<T> {
         }
 
         // INVARIANT: See above.
-        *this.instance.lock() = Some(instance);
-        Ok(this)
+        *self.instance.lock() = Some(instance);
+        Ok(())
     }
 
     /// Unregisters, or waits until who has begun it is done. May sleep.
@@ -338,10 +344,12 @@ impl<T: Driver> Registration<T> {
             GFP_KERNEL,
         )?;
 
-        // SAFETY: It is unregistered when `parent` is unbound, as argued above, or by this
-        // function, if that cannot be arranged.
-        let registered = unsafe { Registered::new(hwdev, instance) }?;
+        // First, because endpoints are not to be taken in and released again.
+        let registered = Registered::new()?;
         devres::register(parent, AtUnbind(registered.clone()), GFP_KERNEL)?;
+
+        // SAFETY: It is unregistered when `parent` is unbound, as argued above.
+        unsafe { registered.register(hwdev, instance) }?;
 
         Ok(Self {
             registered,
