@@ -73,6 +73,21 @@ impl Span {
         self.last.wrapping_sub(self.first).saturating_add(1)
     }
 
+    /// The addresses that both have; [`None`] if there is none.
+    pub(crate) const fn common(self, other: Self) -> Option<Self> {
+        let first = if self.first > other.first {
+            self.first
+        } else {
+            other.first
+        };
+        let last = if self.last < other.last {
+            self.last
+        } else {
+            other.last
+        };
+        Self::new(first, last)
+    }
+
     /// Whether `address` belongs to the span.
     #[inline]
     pub(crate) const fn contains(self, address: u64) -> bool {

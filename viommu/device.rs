@@ -97,6 +97,8 @@ pub(crate) struct Viommu {
     numbering: SetOnce<Numbering>,
     /// The PCI segment of the IOMMU itself, if it is a PCI device.
     segment: Option<u32>,
+    /// Whether the device refuses to map what is no memory.
+    ram_only: Atomic<bool>,
     /// Whether there was a device that could not become an endpoint.
     refused: Atomic<bool>,
     /// Whether an endpoint was left that had a driver.
@@ -138,6 +140,7 @@ impl Viommu {
                 places <- new_mutex!(Places::new()),
                 numbering: SetOnce::new(),
                 segment: Requester::of(vdev.parent()).map(|requester| requester.segment),
+                ram_only: Atomic::new(false),
                 refused: Atomic::new(false),
                 deserted: Atomic::new(false),
                 complaints <- Ratelimit::default_for(c"virtio_iommu: device"),
@@ -239,6 +242,18 @@ impl Viommu {
         self.engine.probe(id, size).map_or(true, |(buf, written)| {
             ProbeReply::new(&buf[written], size).status != Status::NoEnt
         })
+    }
+
+    /// Whether the device is known to refuse to map what is no memory.
+    pub(super) fn maps_ram_only(&self) -> bool {
+        self.ram_only.load(Relaxed)
+    }
+
+    /// The device refuses to map what is no memory, as crosvm does.
+    pub(super) fn learn_ram_only(&self) {
+        if !self.ram_only.xchg(true, Relaxed) {
+            dev_info!(self.dev, "identity domains are made of memory alone\n");
+        }
     }
 
     /// Whether there was a device that could not become an endpoint.
@@ -381,9 +396,7 @@ impl driver::Driver for Viommu {
         if viommu.bypass.is_some() {
             return Ok(Identity::Bypass);
         }
-        let Config { input, granule, .. } = viommu.config;
-        let gaps = handle.endpoint.regions().gaps(input, granule);
-        let domain = PagingDomain::new_identity(viommu, gaps)?;
+        let domain = PagingDomain::new_identity(viommu, handle.endpoint.gaps())?;
         Ok(Identity::Mapped((
             ready(DomainHandle(domain)),
             viommu.domain_config(),

@@ -13,6 +13,7 @@ use kernel::{
     alloc::Flags,
     io::PhysAddr,
     prelude::*,
+    ram,
     sync::{
         new_spinlock_irq,
         Arc,
@@ -84,6 +85,7 @@ pub(super) struct Removed {
 pub(super) struct PagingDomain {
     viommu: Arc<Viommu>,
     number: DomainId,
+    is_identity: bool,
     #[pin]
     state: SpinLockIrq<State>,
 }
@@ -91,11 +93,16 @@ pub(super) struct PagingDomain {
 impl PagingDomain {
     /// Creates a domain with no mapping. It gets a number with its first endpoint. May sleep.
     pub(super) fn new(viommu: &Arc<Viommu>) -> Result<Arc<Self>> {
+        Self::make(viommu, false)
+    }
+
+    fn make(viommu: &Arc<Viommu>, is_identity: bool) -> Result<Arc<Self>> {
         let (none, _) = viommu.config().domains.spare();
         Arc::pin_init(
             pin_init!(PagingDomain {
                 viommu: viommu.clone(),
                 number: DomainId::new(none),
+                is_identity,
                 state <- new_spinlock_irq!(State {
                     mappings: Mappings::new(),
                     pending: Pending::new(),
@@ -109,22 +116,59 @@ impl PagingDomain {
     }
 
     /// Creates a domain in which each of `spans` is mapped to itself. May sleep.
+    ///
+    /// If it is known that the device maps memory alone, only where there is memory.
     pub(super) fn new_identity(
         viommu: &Arc<Viommu>,
-        spans: impl Iterator<Item = Span>,
+        spans: impl Iterator<Item = Span> + Clone,
     ) -> Result<Arc<Self>> {
-        let domain = Self::new(viommu)?;
-        for span in spans {
-            domain.map(
-                Mapping {
-                    span,
-                    phys: span.first(),
-                    flags: MapFlag::Read | MapFlag::Write,
-                },
-                GFP_KERNEL,
-            )?;
+        let domain = Self::make(viommu, true)?;
+        if viommu.maps_ram_only() {
+            domain.map_ram(spans)?;
+        } else {
+            for span in spans {
+                domain.map_to_itself(span)?;
+            }
         }
         Ok(domain)
+    }
+
+    fn map_ram(&self, spans: impl Iterator<Item = Span> + Clone) -> Result {
+        let granule = self.viommu.config().granule;
+        ram::for_each_range(|first, last| {
+            let Some(ram) = Span::new(first, last).and_then(|ram| ram.align_in(granule)) else {
+                return Ok(());
+            };
+            let mut parts = spans.clone().filter_map(|span| span.common(ram));
+            parts.try_for_each(|part| self.map_to_itself(part))
+        })
+    }
+
+    fn map_to_itself(&self, span: Span) -> Result {
+        let mapping = Mapping {
+            span,
+            phys: span.first(),
+            flags: MapFlag::Read | MapFlag::Write,
+        };
+        self.map(mapping, GFP_KERNEL)
+    }
+
+    /// Whether it was made by [`Self::new_identity`].
+    pub(super) fn is_identity(&self) -> bool {
+        self.is_identity
+    }
+
+    /// Maps memory alone, in an identity-mapped domain that nothing is attached to: the device has
+    /// refused the rest. May sleep.
+    pub(super) fn shrink_to_ram(&self, spans: impl Iterator<Item = Span> + Clone) -> Result {
+        while let Some(first) = self.first_mapped() {
+            let _ = self.remove(first, false);
+        }
+        self.map_ram(spans)
+    }
+
+    fn first_mapped(&self) -> Option<Span> {
+        Some(self.state.lock().mappings.next_from(0)?.span)
     }
 
     /// The IOMMU that has this domain.

@@ -28,11 +28,13 @@ use super::{
     device::Viommu,
     places::Failure,
     regions::{
+        Gaps,
         Region,
         Regions, //
     }, //
 };
 use crate::uapi::{
+    Config,
     ProbeReply,
     Property,
     ResvKind,
@@ -143,9 +145,10 @@ impl Endpoint {
         &self.viommu
     }
 
-    /// What the device declared as reserved.
-    pub(super) fn regions(&self) -> &Regions {
-        &self.regions
+    /// What an identity mapping for this endpoint is made of.
+    pub(super) fn gaps(&self) -> Gaps<'_> {
+        let Config { input, granule, .. } = *self.viommu.config();
+        self.regions.gaps(input, granule)
     }
 
     /// Reports the reserved regions, as sysfs and VFIO show them. May sleep.
@@ -183,7 +186,17 @@ impl Endpoint {
         self.was_attached.store(true, Relaxed);
 
         let mut places = viommu.lock_places();
-        let Err(failure) = places.attach(viommu, &self.dev, &self.ids, to) else {
+        let mut attached = places.attach(viommu, &self.dev, &self.ids, to);
+        if let (Err(Failure::Incomplete(_)), Attachment::Paging(domain)) = (&attached, to) {
+            if domain.is_identity() && domain.is_empty() {
+                viommu.learn_ram_only();
+                attached = domain
+                    .shrink_to_ram(self.gaps())
+                    .map_err(Failure::Incomplete)
+                    .and_then(|()| places.attach(viommu, &self.dev, &self.ids, to));
+            }
+        }
+        let Err(failure) = attached else {
             return Ok(());
         };
         if first {

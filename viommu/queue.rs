@@ -253,7 +253,8 @@ impl RequestQueue {
 
     #[cold]
     fn cannot_add(&mut self, error: Error) -> StageError {
-        if error == ENOMEM {
+        // A packed ring has another word for it than a split one.
+        if error == ENOMEM || (error == EIO && !self.queue.is_broken()) {
             // No memory to map the slot for DMA. The requests in the ring have some; without them
             // there is only hope.
             let idle = self.oldest().is_none();
