@@ -4,9 +4,12 @@
 //!
 //! The device knows a moment before the driver, so that it denies what comes meanwhile.
 
-use std::sync::{
-    Arc,
-    Mutex, //
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
 };
 
 use kernel::{
@@ -93,7 +96,7 @@ impl Domain {
     fn leave(&self) -> bool {
         let engine = &self.rig.engine;
         engine.domain_is_leaving(DOMAIN);
-        match engine.call(DETACH) {
+        match self.rig.call(DETACH) {
             Ok(()) => {
                 *self.present.lock() = false;
                 engine.forget_domain(DOMAIN);
@@ -109,7 +112,7 @@ impl Domain {
 
     fn enter(&self) {
         let engine = &self.rig.engine;
-        engine.call(attach(0)).expect("a healthy device");
+        self.rig.call(attach(0)).expect("a healthy device");
         engine.forget_domain(DOMAIN);
         *self.present.lock() = true;
     }
@@ -184,7 +187,7 @@ pub(super) fn denied_but_there() {
     let denied = rig.page();
     rig.map(DOMAIN, denied).expect("a healthy device");
     assert_eq!(rig.sync_map(DOMAIN, denied), Ok(()), "may still leave");
-    assert_eq!(rig.engine.call(DETACH), Err(EIO));
+    assert_eq!(rig.call(DETACH), Err(EIO));
     rig.engine.domain_stays();
 
     for page in [denied, rig.page()] {
@@ -192,5 +195,49 @@ pub(super) fn denied_but_there() {
     }
     assert_eq!(rig.map(DOMAIN + 1, rig.page()), Ok(()), "another domain");
     rig.iommu().refused = 0;
+    rig.end(room);
+}
+
+/// The first domain of [`all_leave`], and the one in which a CPU maps meanwhile.
+const FIRST: u32 = 1000;
+
+/// Before the end, each endpoint is detached, however many there are, and each that stays is
+/// reported. Who maps meanwhile is not told that the domain was not there.
+pub(super) fn all_leave() {
+    let rig = Rig::new(Behaviour::healthy());
+    let room = rig.room();
+    let domains = FIRST..FIRST + 2 * room as u32 + 1;
+    let stubborn: BTreeSet<u32> = domains.clone().filter(|_| once_in(4)).collect();
+    rig.iommu().stubborn = stubborn.clone();
+
+    let cpu = rig.cpu(|rig| {
+        for _ in 0..4 {
+            let page = rig.page();
+            rig.map(FIRST, page).expect("a healthy device");
+            assert_eq!(rig.sync_map(FIRST, page), Ok(()), "of {page:#x}");
+        }
+    });
+    let mut stays = BTreeSet::new();
+    let requests = domains.clone().map(|domain| Request::Detach {
+        domain,
+        endpoint: domain - FIRST,
+    });
+    let result = rig.engine.detach_all(requests, |request, _| {
+        let Request::Detach { domain, .. } = request else {
+            panic!("{request}");
+        };
+        assert!(stays.insert(domain), "reported twice: {request}");
+    });
+    assert_eq!(result, Ok(()));
+    assert_eq!(stays, stubborn, "reported");
+    for domain in domains {
+        let left = rig.iommu().absent.contains(&domain);
+        assert_ne!(left, stubborn.contains(&domain), "of domain {domain}");
+    }
+    cpu.join();
+
+    // What was denied is not counted.
+    let counted = rig.engine.stats().refused;
+    rig.iommu().refused = counted;
     rig.end(room);
 }

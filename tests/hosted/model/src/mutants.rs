@@ -123,8 +123,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "unforgiven",
         "refusals",
-        ".filter(|it| it.domain == domain)",
-        ".filter(|it| it.domain != domain)",
+        "} if *one == domain => {",
+        "} if *one != domain => {",
     ),
     // Refusals are forgotten before they come.
     mutant(
@@ -142,6 +142,44 @@ pub const MUTANTS: &[Mutant] = &[
         "refusals",
         "self.failures.record_unmap(domain, Span::ALL)",
         "Ok(())",
+    ),
+    // Before the end, endpoints are taken for detached before the device has answered.
+    mutant(
+        "hasty-end",
+        "request",
+        "            self.stage_some(&mut requests)?;
+            self.sync()?;
+",
+        "            self.stage_some(&mut requests)?;
+",
+    ),
+    // Before the end, more endpoints than the ring has room for are forgotten.
+    mutant(
+        "one-ring-full",
+        "request",
+        "                Err(StageError::Full) => break,
+                Err(StageError::Failed(error)) => return Err(error),
+",
+        "                Err(StageError::Full) => drop(requests.next()),
+                Err(StageError::Failed(error)) => return Err(error),
+",
+    ),
+    // Before the end, an endpoint that stays is not reported.
+    mutant(
+        "silent-end",
+        "refusals",
+        "            let _ = self.undetached.push_within_capacity((request, status));
+",
+        "",
+    ),
+    // Before the end, no domain gets credit.
+    mutant(
+        "unforgiven-end",
+        "refusals",
+        "            Leaving::All => true,
+",
+        "            Leaving::All => false,
+",
     ),
     // A refused MAP is forgotten.
     mutant(
@@ -175,7 +213,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "no-hope",
         "queue",
-        "if error == ENOMEM {",
-        "if false && error == ENOMEM {",
+        "if error == ENOMEM ||",
+        "if false ||",
     ),
 ];

@@ -145,6 +145,11 @@ impl Rig {
         result
     }
 
+    /// Sends a request, and fails as its status says.
+    pub(super) fn call(&self, request: Request) -> Result {
+        self.engine.call(request)?.to_result()
+    }
+
     pub(super) fn sync(&self) -> Result {
         self.seeing_all(|engine| engine.sync())
     }
@@ -234,7 +239,7 @@ impl Rig {
         let sent = self.iommu().requests;
         let result = self.map(1, self.page());
         assert_eq!(result, Err(EIO), "staged for a device that is out of use");
-        assert_eq!(self.engine.call(attach(0)), Err(EIO));
+        assert_eq!(self.call(attach(0)), Err(EIO));
         assert_eq!(
             self.iommu().requests,
             sent,

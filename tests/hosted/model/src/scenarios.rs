@@ -45,6 +45,7 @@ pub const ALL: &[Scenario] = &[
     scenario("smallest_ring", smallest_ring),
     scenario("last_endpoint", leaving::last_endpoint),
     scenario("denied_but_there", leaving::denied_but_there),
+    scenario("all_leave", leaving::all_leave),
     scenario("broken", broken),
     scenario("reset", reset),
     scenario("reset_while_collecting", reset_while_collecting),
@@ -231,7 +232,7 @@ fn calls() {
                     0 => check_probe(&rig, endpoint).expect("a healthy device"),
                     1 => {
                         let expected = attach_result(endpoint);
-                        assert_eq!(rig.engine.call(attach(endpoint)), expected);
+                        assert_eq!(rig.call(attach(endpoint)), expected);
                         // The caller has learned of it, so it is nobody else's business.
                         rig.iommu().refused -= u64::from(expected.is_err());
                     }
@@ -286,7 +287,7 @@ fn smallest_ring() {
                 if once_in(2) {
                     check_probe(&rig, endpoint).expect("a healthy device");
                 } else {
-                    rig.engine.call(attach(endpoint)).expect("a healthy device");
+                    rig.call(attach(endpoint)).expect("a healthy device");
                 }
             }
         })
@@ -318,7 +319,7 @@ fn broken() {
                 }
                 let error = loop {
                     let result = match random(5) {
-                        0 => rig.engine.call(attach(0)),
+                        0 => rig.call(attach(0)),
                         1 => check_probe(&rig, domain),
                         2 => {
                             // Waits, too
@@ -361,7 +362,7 @@ fn reset() {
                         1 => {
                             // Accepted or refused
                             let endpoint = 9 * turn + [0, 4][random(2)];
-                            let result = rig.engine.call(attach(endpoint));
+                            let result = rig.call(attach(endpoint));
                             if result == attach_result(endpoint) {
                                 Ok(())
                             } else {
@@ -405,7 +406,7 @@ fn reset_while_collecting() {
     rig.iommu().lenient = true;
     let room = rig.room();
     let caller = rig.cpu(|rig| {
-        let _ = rig.engine.call(attach(0));
+        let _ = rig.call(attach(0));
     });
     rig.reset_soon();
     // Among the new slots, there is a place for one from before.
@@ -428,7 +429,7 @@ fn silent() {
     let cpus = (1..3).map(|domain| {
         rig.cpu(move |rig| loop {
             let result = if once_in(3) {
-                rig.engine.call(attach(0))
+                rig.call(attach(0))
             } else {
                 rig.turn(domain)
             };
@@ -481,7 +482,7 @@ fn unmappable() {
     let cpus = (1..4).map(|domain| {
         rig.cpu(move |rig| {
             rig.turn(domain).expect("a healthy device");
-            rig.engine.call(attach(0)).expect("a healthy device");
+            rig.call(attach(0)).expect("a healthy device");
             let page = rig.page();
             rig.map(domain, page).expect("a healthy device");
             rig.unmap(domain, page).expect("a healthy device");
@@ -502,7 +503,7 @@ fn unmappable_for_ever() {
     let cpus = (1..3).map(|domain| {
         rig.cpu(move |rig| {
             let error = if once_in(2) {
-                rig.engine.call(attach(0))
+                rig.call(attach(0))
             } else {
                 rig.turn(domain)
             };
