@@ -26,6 +26,21 @@ DOWNLOADS = CACHE / "downloads"
 # A bindgen that `cargo install` put there wins over an older one on PATH.
 os.environ["PATH"] = f"{CACHE}/bin:{os.environ['PATH']}:{Path.home()}/.cargo/bin"
 
+# QEMU= is a folder with QEMU's programs, or a series, such as 10.0, that tools/fetch puts into the cache.
+_QEMU = os.environ.get("QEMU")
+QEMU_SERIES = _QEMU if _QEMU and re.fullmatch(r"\d+\.\d+", _QEMU) else None
+
+
+def fetched_qemu(series):
+    """The folder of a QEMU in the cache, whether or not it is there yet."""
+    return CACHE / f"qemu-{series}"
+
+
+# Where the QEMU is that was asked for; None stands for the one on PATH.
+QEMU = fetched_qemu(QEMU_SERIES) if QEMU_SERIES else Path(_QEMU).resolve() if _QEMU else None
+if QEMU:
+    os.environ["PATH"] = f"{QEMU}:{os.environ['PATH']}"
+
 # The make that started a tool has its own flags and job server; the ones that the tool starts do not share them.
 for _name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
     os.environ.pop(_name, None)

@@ -10,6 +10,7 @@ directory: the console (console.log), what its IOMMU device saw (trace.log), the
 messages (qemu.log).
 """
 
+import functools
 import io
 import json
 import os
@@ -21,7 +22,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from common import PROJECT, ToolError, busybox, host_arch
+from common import PROJECT, ToolError, busybox, host_arch, output
 
 GUEST_FILES = PROJECT / "tests/guest"
 MACHINES = {
@@ -39,6 +40,21 @@ class GuestError(ToolError):
     """A guest did not do what was expected of it in time."""
 
 
+# --- What this QEMU can do --------------------------------------------------------------------------------
+
+
+@functools.cache
+def version(arch="x86_64"):
+    """What QEMU says of itself."""
+    return output(MACHINES[arch][0], "--version").splitlines()[0]
+
+
+@functools.cache
+def has_property(model, name, arch="x86_64"):
+    """Whether a device has a property in this QEMU."""
+    return re.search(rf"^ +{re.escape(name)}=", output(MACHINES[arch][0], "-device", f"{model},help"), re.M) is not None
+
+
 # --- Devices: each function returns arguments for QEMU ----------------------------------------------------
 
 
@@ -54,11 +70,19 @@ def device(model, **properties):
     return ["-device", ",".join([model, *words])]
 
 
-def iommu(boot_bypass=None, regions=(), **properties):
+def iommu(boot_bypass=None, regions=(), arch="x86_64", **properties):
     """`regions` are the reserved ones that it declares, as (first, last, type), on a machine without its own."""
-    declared = {"len_reserved_regions": len(regions)} if regions else {}
-    declared |= {f"reserved_regions[{i}]": f"{r[0]:#x}:{r[1]:#x}:{r[2]}" for i, r in enumerate(regions)}
-    return device("virtio-iommu-pci", boot_bypass=boot_bypass, **properties, **declared)
+    model, ranges = "virtio-iommu-pci", [f"{first:#x}:{last:#x}:{kind}" for first, last, kind in regions]
+    if not regions:
+        return device(model, boot_bypass=boot_bypass, **properties)
+    if has_property(model, "len-reserved-regions", arch):
+        declared = {"len_reserved_regions": len(ranges)}
+        declared |= {f"reserved_regions[{number}]": text for number, text in enumerate(ranges)}
+        return device(model, boot_bypass=boot_bypass, **properties, **declared)
+    # A list, and that is JSON, where a number for an address would have the function in it.
+    properties |= {} if boot_bypass is None else {"boot_bypass": boot_bypass}
+    properties |= {"addr": str(properties["addr"])} if "addr" in properties else {}
+    return ["-device", json.dumps({"driver": model, **named(properties), "reserved-regions": ranges})]
 
 
 def disk_image(path, mib=16):
@@ -82,9 +106,12 @@ def nvme(image, name="nvme", **properties):
     return [*_drive(image, name), *device("nvme", drive=name, serial=name, **properties)]
 
 
+# By default edu's DMA reaches 28 bits only.
+EDU_REACHES_ALL = {"dma__mask": 2**64 - 1}
+
+
 def edu(**properties):
-    # By default edu's DMA reaches 28 bits only.
-    return device("edu", **({"dma__mask": "0xffffffffffffffff"} | properties))
+    return device("edu", **(EDU_REACHES_ALL | properties))
 
 
 def endpoints(directory):
