@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from harness import log, parity
-from harness.machine import DEBUG, PLATFORMS, RELEASE, Flavour, Machine, runs_on
+from harness.machine import DEBUG, PLATFORMS, RELEASE, Flavour, Machine, qemu_version, runs_on
 
 
 class Guests:
@@ -68,6 +68,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "parity: also runs over the C driver, with --parity or --all")
     config.addinivalue_line("markers", "c_driver(reason): why the C driver fails")
     config.pluginmanager.register(parity.Table(), "parity-table")
+
+
+def pytest_report_header(config):
+    """Which QEMU this is about."""
+    return [f"{arch}: {qemu_version(arch)}" for arch in config.getoption("--arch") or PLATFORMS]
 
 
 def flavours_of(item):

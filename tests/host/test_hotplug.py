@@ -13,7 +13,7 @@ from harness.machine import C_DRIVER, DEBUG, MODULE, endpoint_id, runs_on
 pytestmark = pytest.mark.parity
 flavour = runs_on(MODULE, DEBUG, C_DRIVER)
 
-EDU = ("edu", {"dma__mask": "0xffffffffffffffff"})
+EDU = ("edu", qemu.EDU_REACHES_ALL)
 CYCLES = 50
 # What edu_dma says when no byte arrived
 BLOCKED = 2

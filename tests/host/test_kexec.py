@@ -72,13 +72,13 @@ def test_plain_kernel_fails_when_the_field_is_not_restored(boot):
 
     def disk_tries(events):
         """DMA of the disk after the IOMMU's reset, which is that of the plain kernel."""
-        reset = events.first("device_reset")
+        reset = events.first("reset")
         return reset is not None and events[reset:].first("translate", rid=endpoint_id(guest.slots.disk)) is not None
 
     events = guest.trace.wait_for(disk_tries, timeout=60 * guest.patience, mark=mark)
     assert not events.named("set_config"), f"the device saw\n{events.named('set_config')}"
     assert disk_tries(events), f"the plain kernel did not try the disk; the device saw\n{events}"
-    allowed = events[events.first("device_reset") :].named("translate_out")
+    allowed = events[events.first("reset") :].named("translate_out")
     assert not allowed, f"the device let DMA through:\n{allowed}"
     assert not guest.is_ready_within(HOPELESS_AFTER_SECONDS), "the plain kernel runs from the disk all the same"
 
@@ -109,7 +109,7 @@ def test_endpoint_below_the_iommu_is_shut_down_before_it(boot):
     events = guest.trace.wait_for(is_reset, 60 * guest.patience, mark)
     assert both_disks_are_busy(events), f"no DMA was in flight at the shutdown; the device saw\n{events}"
     assert_restored_before_reset(events, boot_value=1)
-    opened, reset = events.first("set_config", bypass=1), events.first("device_reset")
+    opened, reset = events.first("set_config", bypass=1), events.first("reset")
     stopped = events.first(NVME_SHUT_DOWN)
     assert stopped is not None and stopped < opened, f"the NVMe drive was not shut down first: {events}"
     late = events[opened:reset].named(*DISK_EVENTS)
@@ -121,7 +121,7 @@ def test_endpoint_below_the_iommu_is_shut_down_before_it(boot):
 
 
 def is_reset(events):
-    return events.first("device_reset") is not None
+    return events.first("reset") is not None
 
 
 def both_disks_are_busy(events):

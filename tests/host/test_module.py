@@ -58,7 +58,7 @@ def test_module_is_loaded_and_unloaded_100_times(guest):
         f"i=0; while [ $i -lt {TIMES} ]; do insmod /lib/{module}.ko && rmmod {module} || exit 1; i=$((i + 1)); done",
         timeout=200,
     )
-    resets = guest.trace.since(mark).named("device_reset")
+    resets = guest.trace.since(mark).named("reset")
     assert len(resets) >= TIMES, f"the device saw {len(resets)} resets"
     assert_no_leaks(guest)
 

@@ -108,7 +108,7 @@ def test_panic_kernel_writes_its_dump_through_the_iommu(guests):
     assert held.startswith(b"\x7fELF") and re.search(rb"OSRELEASE=7\.", held), "that is no dump of Linux"
 
     events = guest.trace.since(mark)
-    again = events[events.first("device_reset") :]
+    again = events[events.first("reset") :]
     attached = again.first("attach", endpoint=endpoint_id(guest.slots.disk))
     assert attached is not None, f"the disk was not attached by the panic kernel; the device saw\n{again}"
-    assert not events[: events.first("device_reset")].named("set_config"), "the panicking kernel opened the bypass"
+    assert not events[: events.first("reset")].named("set_config"), "the panicking kernel opened the bypass"

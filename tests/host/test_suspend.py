@@ -31,7 +31,7 @@ def after(guest):
 
 
 def test_endpoints_return_to_their_domains(guest, after):
-    reset = after.first("device_reset")
+    reset = after.first("reset")
     assert reset is not None, f"the device was not reset; it saw\n{after}"
     again = after[reset:]
     spaces = again.address_spaces()
@@ -40,12 +40,12 @@ def test_endpoints_return_to_their_domains(guest, after):
 
 
 def test_mappings_return(after):
-    mapped = after[after.first("device_reset") :].named("map")
+    mapped = after[after.first("reset") :].named("map")
     assert mapped, f"no mapping was replayed; the device saw\n{after}"
 
 
 def test_global_bypass_is_cleared_again(after):
-    assert after[after.first("device_reset") :].bypass() == 0, f"the device saw\n{after.named('set_config')}"
+    assert after[after.first("reset") :].bypass() == 0, f"the device saw\n{after.named('set_config')}"
 
 
 def test_disks_work_after_resume(guest, after):

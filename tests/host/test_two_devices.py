@@ -44,7 +44,7 @@ def test_fake_device_is_driven(guest, meanwhile):
 
 
 def test_other_device_is_left_alone(guest, meanwhile):
-    touched = meanwhile.named("attach", "detach", "set_config", "device_reset", "report_fault")
+    touched = meanwhile.named("attach", "detach", "set_config", "reset", "report_fault")
     assert not touched, f"QEMU's device saw\n{touched}"
     guest.selftest("group_types.sh DMA-FQ")
     guest.selftest("disk_data.sh")

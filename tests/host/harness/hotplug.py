@@ -62,7 +62,7 @@ def plug_disk(guest, port, image):
     """Put a virtio disk into a port."""
     node = f"{port.name}-node"
     guest.qmp("blockdev-add", driver="raw", node_name=node, file={"driver": "file", "filename": str(image)})
-    return plug_and_wait(guest, port, "virtio-blk-pci", drive=node, iommu__platform="on", disable_legacy="on")
+    return plug_and_wait(guest, port, "virtio-blk-pci", drive=node, iommu__platform=True, disable_legacy="on")
 
 
 def unplug(guest, port, name, timeout=40):

@@ -2,11 +2,13 @@
 """The virtual machines of the tests: a virtio-iommu, and behind it a disk, an NVMe drive and an edu device."""
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import qemu
+from common import ToolError
 
 from harness import images
 from harness.agent import AgentGuest
@@ -138,6 +140,14 @@ ARM64_64K = replace(ARM64, name="arm64-64k", variant="64k", page_size=65536, lon
 C_DRIVER = Flavour("c", variant="module", driver="virtio-iommu", long=True)
 
 
+def qemu_version(arch):
+    """What the QEMU that emulates an architecture says of itself; a tool's error if it is not there."""
+    try:
+        return qemu.version(arch)
+    except ToolError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
 def runs_on(*flavours):
     """The fixture `flavour` of a module whose tests run on these."""
 
@@ -198,12 +208,13 @@ class Machine(AgentGuest):
             devices.append(qemu.nvme(self.disks["nvme0n1"], addr=slots.nvme))
         if slots.edu is not None:
             devices.append(qemu.edu(addr=slots.edu))
+        iommu = qemu.iommu(boot_bypass=boot_bypass, regions=regions, addr=slots.iommu, arch=flavour.arch)
         super().__init__(
             directory,
             flavour.kernel,
             images.ram_disk(directory / "initramfs", files, flavour.arch),
             cmdline=f"{UNSAFE_INTERRUPTS} {command_line}",
-            devices=[qemu.iommu(boot_bypass=boot_bypass, regions=regions, addr=slots.iommu), *devices],
+            devices=[iommu, *devices],
             mem=memory or flavour.memory,
             patience=flavour.patience,
             traced=(*IOMMU_EVENTS, *traced),
@@ -239,6 +250,12 @@ class Machine(AgentGuest):
 
     def wait_for_disks(self):
         self.wait_until(" && ".join(f"[ -b /dev/{name} ]" for name in self.disks), timeout=60)
+
+    @property
+    def input_range(self):
+        """The addresses that the device translates, inclusive, as the driver has read them."""
+        config = self.trace.since().named("get_config")[-1]
+        return tuple(int(number, 0) for number in re.findall(r"input range (?:start|end)=(\w+)", config.text))
 
     def group_types(self):
         """The types of all groups, in the order of their numbers."""

@@ -6,17 +6,20 @@ import time
 from dataclasses import dataclass, field
 
 _LINE = re.compile(r"^(?:\d+@\d+\.\d+:)?(\w+) ?(.*)$")
-_NUMBER = re.compile(r"\b([a-z_]+) ?= ?(0x[0-9a-f]+|\d+)\b")
+_NUMBER = re.compile(r"\b([a-z_]+) ?= ?(0x[0-9a-f]+|-?\d+)\b")
 _DEVICE = re.compile(r"Device ([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 
 # How many events to show from the beginning and the end of many
 _SHOWN = 30
 
-# One line for each translation would be too many.
+# The machine is reset. What QEMU calls that depends on its version.
+_MACHINE_RESETS = ("system_reset", "device_reset_exit")
+
+# One line for each translation would be too many. A pattern stands for an event that not every version has.
 IOMMU_EVENTS = tuple(
     f"virtio_iommu_{name}"
     for name in (
-        *("device_reset", "system_reset", "device_status", "get_config", "set_config"),
+        *("device_reset*", "system_reset*", "device_status", "get_config", "set_config"),
         *("attach", "detach", "map", "unmap", "switch_address_space"),
         *("fill_resv_property", "report_fault"),
     )
@@ -25,7 +28,10 @@ IOMMU_EVENTS = tuple(
 
 @dataclass(frozen=True)
 class Event:
-    """One line of the trace; those of the IOMMU go by their names without `virtio_iommu_`."""
+    """One line of the trace; those of the IOMMU go by their names without `virtio_iommu_`.
+
+    The driver's reset, a device status of 0, is `reset`; the machine's, which has it reset too, is `system_reset`.
+    """
 
     name: str
     text: str
@@ -44,8 +50,14 @@ class Event:
             return None
         name, text = found.group(1).removeprefix("virtio_iommu_"), found.group(2)
         fields = {key: int(value, 0) for key, value in _NUMBER.findall(text)}
+        # A number of a domain has 32 bits, of which QEMU takes one for the sign.
+        fields = {key: value & 0xFFFF_FFFF if value < 0 else value for key, value in fields.items()}
         if device := _DEVICE.search(text):
             fields["device"] = device.group(1)
+        if name == "device_status" and fields["status"] == 0:
+            name = "reset"
+        elif name in _MACHINE_RESETS:
+            name = "system_reset"
         return cls(name, text, fields)
 
 
