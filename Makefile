@@ -16,7 +16,7 @@ PYTHON := $(shell python3 -c 'import pytest' 2>/dev/null && echo python3 || echo
 
 # What is on the command line is for these recipes, not for the makes that they run.
 MAKEOVERRIDES :=
-export ARCH KDIR VARIANT
+export ARCH KDIR VARIANT QEMU
 
 # The architectures of the guests that setup prepares for
 GUESTS = $(ARCH)
@@ -39,7 +39,9 @@ help:
 #: make test          the test suite; its last line counts what passed, failed and was skipped
 #:   ARCH=arm64         only with guests of that architecture, otherwise with x86_64 and arm64 guests
 #:   T=name             only the tests whose name holds this
-#: make test-all      the long tests too, all tests on the debug kernel, some with KCSAN and PREEMPT_RT
+#:   M=lifecycle        only the tests with this mark of pytest's: what is about kexec, shutdown, suspend, hot-plug, ...
+#: make test-all      the long tests too, all tests on the debug kernel, some with KCSAN and PREEMPT_RT;
+#:                    then the suite on QEMU 10.0 and 11.1
 #: make soak          everything at once over a fake device, on the debug kernel, for an hour
 #:   MINUTES=5          or that long
 #: make robustness    what both drivers do with each case of the fake device; refreshes Documentation/robustness.rst
@@ -57,6 +59,7 @@ help:
 #:
 #: KDIR=tree makes every target use that kernel tree instead of the fetched one; it gets integrated.
 #: ARCH=arm64 builds and boots for that architecture.
+#: QEMU=10.0 or QEMU=11.1 makes every target use that QEMU, which gets fetched; QEMU=folder one of your own.
 
 # On a command line of `make bench`, setup looks for what draws its plots, too.
 bench: SETUP := --bench
@@ -81,6 +84,9 @@ TEST_KERNELS.x86_64 := base module passthrough plain
 TEST_KERNELS.arm64 := base $(if $(NAMED),64k)
 test-all: TEST_KERNELS.x86_64 += debug kcsan preempt_rt doctests
 test-all: TEST_KERNELS.arm64 := base 64k
+# The QEMUs that the suite runs on after the installed one, unless one is asked for
+OTHER_QEMUS := $(if $(QEMU),,10.0 11.1)
+test-all: SETUP := $(OTHER_QEMUS:%=--qemu=%)
 # The fake device is in kernels for x86-64 only, and so is the comparison with the C driver.
 soak robustness parity: TESTED := x86_64
 soak: TEST_KERNELS.x86_64 := debug
@@ -92,13 +98,14 @@ test-kernels: setup
 	set -e; $(foreach arch,$(TESTED),for variant in $(TEST_KERNELS.$(arch):base=''); do \
 		tools/build --arch $(arch) --variant "$$variant"; done;)
 
-PYTEST = $(PYTHON) -m pytest tests/host $(TESTED:%=--arch %) $(if $(T),-k '$(T)')
+PYTEST = $(PYTHON) -m pytest tests/host $(TESTED:%=--arch %) $(if $(T),-k '$(T)') $(if $(M),-m '$(M)')
 
 test: test-kernels
 	$(PYTEST) $(if $(NAMED),--flavour arm64-64k)
 
 test-all: test-kernels
-	$(PYTEST) --all
+	status=0; $(PYTEST) --all || status=1; \
+	for qemu in $(OTHER_QEMUS); do QEMU=$$qemu $(PYTEST) || status=1; done; exit $$status
 
 MINUTES = 60
 soak: test-kernels
