@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import pytest
-from harness import log, parity
+from harness import images, log, parity
 from harness.machine import DEBUG, PLATFORMS, RELEASE, Flavour, Machine, qemu_version, runs_on
 
 
@@ -27,6 +27,16 @@ class Guests:
     def boot(self, flavour=None, **options):
         """Start a guest, and wait until it has a driver and disks."""
         return self.start(flavour, **options).boot()
+
+    def boot_holding_itself(self, flavour=None, files=None, **options):
+        """A guest that holds its kernel and a RAM disk, for kexec, as /boot/kernel and /boot/initramfs."""
+        flavour = flavour or self.flavour
+        directory = self.directory / f"next{len(self.all)}"
+        directory.mkdir()
+        modules = images.modules(flavour.variant) if flavour.module else {}
+        ram_disk = images.ram_disk(directory / "initramfs", modules)
+        files = {**(files or {}), "boot/kernel": flavour.kernel, "boot/initramfs": ram_disk}
+        return self.boot(flavour, files=files, **options)
 
     def finish(self):
         """End all of them; fails if the log of one holds what it must not."""
@@ -65,6 +75,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; runs with --all only")
     config.addinivalue_line("markers", "soak: takes as long as --soak says; runs with it only, and alone")
+    text = "lifecycle: how kernels take the IOMMU, let it go and hand it over; there QEMUs differ most"
+    config.addinivalue_line("markers", text)
     config.addinivalue_line("markers", "parity: also runs over the C driver, with --parity or --all")
     config.addinivalue_line("markers", "c_driver(reason): why the C driver fails")
     config.pluginmanager.register(parity.Table(), "parity-table")

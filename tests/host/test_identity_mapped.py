@@ -4,11 +4,9 @@
 import pytest
 from harness import parity
 from harness.assertions import assert_disks_hold_what_is_written, assert_identity_mapped, assert_no_leaks
-from harness.machine import ARM64, ARM64_64K, C_DRIVER, DEBUG, MODULE, runs_on
+from harness.machine import ARM64, ARM64_64K, C_DRIVER, DEBUG, F_BYPASS_CONFIG, MODULE, runs_on
 
-F_BYPASS_CONFIG = 6
-
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.lifecycle, pytest.mark.parity]
 flavour = runs_on(MODULE, DEBUG, ARM64, C_DRIVER, ARM64_64K)
 
 

@@ -3,6 +3,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.lifecycle
+
 
 @pytest.fixture(scope="module")
 def guest(guests):

@@ -4,11 +4,12 @@
 import pytest
 from harness import images, parity
 from harness.agent import SELFTESTS
-from harness.assertions import assert_restored_before_reset
-from harness.machine import C_DRIVER, DEBUG, IOMMU_LAST, RELEASE, endpoint_id, runs_on
+from harness.assertions import assert_handed_over
+from harness.load import Holder
+from harness.machine import C_DRIVER, DEBUG, F_BYPASS_CONFIG, IOMMU_LAST, MODULE, RELEASE, SHARED, endpoint_id, runs_on
 from qemu import KERNEL_WORDS
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.lifecycle, pytest.mark.parity]
 flavour = runs_on(RELEASE, DEBUG, C_DRIVER)
 
 PLAIN_COMMAND_LINE = f"{KERNEL_WORDS['x86_64']} root=/dev/vda rw init=/init"
@@ -26,12 +27,14 @@ TRANSLATE_EVENTS = ("virtio_iommu_translate", "virtio_iommu_translate_out")
 def boot(guests):
     """Boot a guest that holds the other kernel, and the other kernel's root file system on its disk."""
 
-    def boot_first_kernel(**options):
-        return guests.boot(
+    def boot_first_kernel(flavour=None, without_feature=None, **options):
+        guest = guests.start(
+            flavour,
             files={"boot/plain": images.kernel("plain")},
             disk=images.root_disk(guests.directory, f"root{len(guests.all)}"),
             **options,
         )
+        return guest.boot(without_feature)
 
     return boot_first_kernel
 
@@ -52,15 +55,61 @@ def assert_plain_kernel_runs_from_disk(guest, digest):
     assert guest.check(DIGEST) == digest, "the NVMe drive does not read as before"
 
 
+def fill_nvme(guest):
+    """Write what nobody else has; returns its digest."""
+    guest.check("dd if=/dev/urandom of=/dev/nvme0n1 bs=65536 count=32 oflag=direct")
+    return guest.check(DIGEST)
+
+
 @parity.c_driver("does not touch the global bypass field, and may hang when it goes before the disks")
-@pytest.mark.parametrize("command_line", ["", "iommu.passthrough=1"], ids=["translated", "identity"])
+@pytest.mark.parametrize(
+    "command_line",
+    ["", "iommu.strict=1", "iommu.passthrough=1"],
+    ids=["translated", "strict", "identity"],
+)
 def test_plain_kernel_boots_from_the_disk(boot, command_line):
     guest = boot(command_line=command_line, boot_bypass=True)
-    guest.check("dd if=/dev/urandom of=/dev/nvme0n1 bs=65536 count=32 oflag=direct")
-    digest = guest.check(DIGEST)
+    digest = fill_nvme(guest)
     mark = kexec(guest)
     assert_plain_kernel_runs_from_disk(guest, digest)
-    assert_restored_before_reset(guest.trace.since(mark), boot_value=1)
+    assert_handed_over(guest, mark, boot_value=1)
+    guest.power_off()
+
+
+@parity.c_driver("leaves the endpoints in its domains")
+def test_plain_kernel_boots_after_identity_maps(boot, guests):
+    """Without the field there is nothing to restore. The domains that mapped all of the memory have to go."""
+    # The driver is a module: the feature is masked before it is loaded.
+    flavour = MODULE if guests.flavour == RELEASE else guests.flavour
+    guest = boot(flavour, F_BYPASS_CONFIG, command_line="iommu.passthrough=1", boot_bypass=True)
+    digest = fill_nvme(guest)
+    mark = kexec(guest)
+    assert_plain_kernel_runs_from_disk(guest, digest)
+    assert_handed_over(guest, mark, boot_value=None)
+    guest.power_off()
+
+
+@parity.c_driver("leaves the endpoints in its domains, and does not touch the global bypass field")
+@pytest.mark.parametrize("interface", ["type1", "iommufd"])
+def test_plain_kernel_has_the_disk_that_was_assigned(boot, interface):
+    """A process has the NVMe drive, and is there still when the machine goes down."""
+    guest = boot(boot_bypass=True)
+    digest = fill_nvme(guest)
+    Holder(guest, interface, f"0000:00:{guest.slots.nvme:02x}.0", released=False)
+    mark = kexec(guest)
+    assert_plain_kernel_runs_from_disk(guest, digest)
+    assert_handed_over(guest, mark, boot_value=1)
+    guest.power_off()
+
+
+@parity.c_driver("leaves the endpoints in its domains")
+def test_plain_kernel_has_a_disk_of_a_group_of_several(boot):
+    """The disk has shared a domain with two more endpoints."""
+    guest = boot(boot_bypass=True, slots=SHARED)
+    digest = fill_nvme(guest)
+    mark = kexec(guest)
+    assert_plain_kernel_runs_from_disk(guest, digest)
+    assert_handed_over(guest, mark, boot_value=1)
     guest.power_off()
 
 
@@ -89,7 +138,7 @@ def test_closed_field_stays_closed(boot):
     mark = kexec(guest)
     events = guest.trace.wait_for(is_reset, 60 * guest.patience, mark)
     assert is_reset(events), f"the device was not reset; it saw\n{events}"
-    assert_restored_before_reset(events, boot_value=0)
+    assert_handed_over(guest, mark, boot_value=0)
 
 
 @parity.c_driver("makes no device links: the IOMMU goes before the endpoints below it")
@@ -108,7 +157,7 @@ def test_endpoint_below_the_iommu_is_shut_down_before_it(boot):
     mark = kexec(guest)
     events = guest.trace.wait_for(is_reset, 60 * guest.patience, mark)
     assert both_disks_are_busy(events), f"no DMA was in flight at the shutdown; the device saw\n{events}"
-    assert_restored_before_reset(events, boot_value=1)
+    assert_handed_over(guest, mark, boot_value=1)
     opened, reset = events.first("set_config", bypass=1), events.first("reset")
     stopped = events.first(NVME_SHUT_DOWN)
     assert stopped is not None and stopped < opened, f"the NVMe drive was not shut down first: {events}"

@@ -3,10 +3,10 @@
 
 import pytest
 from harness import parity
-from harness.assertions import assert_no_leaks, assert_restored_before_reset
+from harness.assertions import assert_handed_over, assert_no_leaks
 from harness.machine import C_DRIVER, DEBUG, MODULE, runs_on
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.lifecycle, pytest.mark.parity]
 flavour = runs_on(MODULE, DEBUG, C_DRIVER)
 
 MODALIAS = "virtio:d00000017v00001AF4"
@@ -47,7 +47,7 @@ def test_unload_without_endpoints_restores_global_bypass_before_the_reset(guest)
     )
     mark = guest.trace.mark()
     guest.check(f"rmmod {guest.flavour.module}")
-    assert_restored_before_reset(guest.trace.since(mark), boot_value=1)
+    assert_handed_over(guest, mark, boot_value=1)
 
 
 def test_module_is_loaded_and_unloaded_100_times(guest):

@@ -5,13 +5,13 @@ import pytest
 from harness import parity
 from harness.assertions import (
     assert_disks_hold_what_is_written,
+    assert_handed_over,
     assert_no_leaks,
-    assert_restored_before_reset,
     assert_untranslated_without_global_bypass,
 )
 from harness.machine import ARM64, ARM64_ACPI, C_DRIVER, DEBUG, RELEASE, runs_on
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.lifecycle, pytest.mark.parity]
 flavour = runs_on(RELEASE, DEBUG, ARM64, ARM64_ACPI, C_DRIVER)
 
 
@@ -60,8 +60,7 @@ def test_reboot_restores_global_bypass_before_the_reset(guest):
     mark = guest.trace.mark()
     guest.start("reboot -f")
     guest.boot()
-    events = guest.trace.since(mark)
-    assert_restored_before_reset(events[: events.first("system_reset") + 1], boot_value=1)
+    assert_handed_over(guest, mark, boot_value=1)
 
 
 def test_guest_works_again_after_the_reboot(guest):

@@ -4,10 +4,12 @@
 import pytest
 from harness.assertions import (
     assert_disks_hold_what_is_written,
-    assert_restored_before_reset,
+    assert_handed_over,
     assert_untranslated_without_global_bypass,
 )
 from harness.machine import PASSTHROUGH
+
+pytestmark = pytest.mark.lifecycle
 
 
 @pytest.fixture(scope="module")
@@ -39,4 +41,4 @@ def test_power_off_leaves_global_bypass_closed(guest):
     """The guest booted with it closed."""
     mark = guest.trace.mark()
     guest.power_off()
-    assert_restored_before_reset(guest.trace.since(mark), boot_value=0)
+    assert_handed_over(guest, mark, boot_value=0)

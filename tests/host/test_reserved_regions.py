@@ -6,9 +6,7 @@ Only arm64 machines take them. These have no controller for message signalled in
 
 import pytest
 from harness.assertions import assert_disks_hold_what_is_written, assert_identity_mapped, declared_regions
-from harness.machine import ARM64, ARM64_64K, WITHOUT_MSI, runs_on
-
-F_BYPASS_CONFIG = 6
+from harness.machine import ARM64, ARM64_64K, F_BYPASS_CONFIG, WITHOUT_MSI, runs_on
 
 RESERVED, MSI = 0, 1
 # Unsorted; they overlap, touch, hold each other, and begin and end within pages. None is in memory.

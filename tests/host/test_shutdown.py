@@ -11,10 +11,10 @@ import pytest
 from harness import images, parity
 from harness.agent import SELFTESTS
 from harness.load import DiskLoad, MappingLoad
-from harness.machine import C_DRIVER, DEBUG, MODULE, endpoint_id, runs_on
+from harness.machine import C_DRIVER, DEBUG, IOMMU_FIRST, MODULE, SHARED, endpoint_id, runs_on
 from qemu import KERNEL_WORDS, disk_image
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.lifecycle, pytest.mark.parity]
 flavour = runs_on(MODULE, DEBUG, C_DRIVER)
 
 SYSRQ = "echo {} > /proc/sysrq-trigger"
@@ -36,17 +36,7 @@ CRASH_KERNEL_MIB, MEMORY_MIB, DUMP_DISK_MIB = 192, 448, 512
 
 
 def boot(guests, **options):
-    """A guest that holds itself: kernel and RAM disk, for kexec."""
-    flavour = guests.flavour
-    directory = guests.directory / f"next{len(guests.all)}"
-    directory.mkdir()
-    modules = images.modules(flavour.variant) if flavour.module else {}
-    files = {
-        **images.dma_map_benchmark(),
-        "boot/kernel": flavour.kernel,
-        "boot/initramfs": images.ram_disk(directory / "initramfs", modules),
-    }
-    return guests.boot(files=files, **options)
+    return guests.boot_holding_itself(files=images.dma_map_benchmark(), **options)
 
 
 def go_down_busy(guest, command):
@@ -83,12 +73,16 @@ def test_kexec_into_the_same_kernel(guests):
     guest.power_off()
 
 
-def test_panic_kernel_writes_its_dump_through_the_iommu(guests):
-    """A panic under load. The kernel that takes over has no mapping of the first one's, and needs none."""
+@pytest.mark.parametrize("slots", [IOMMU_FIRST, SHARED], ids=["a-domain-each", "several-in-a-domain"])
+def test_panic_kernel_writes_its_dump_through_the_iommu(guests, slots):
+    """A panic under load. The kernel that takes over has no mapping of the first one's, and needs none.
+
+    The device may keep the first one's domains, with whatever endpoints are in them.
+    """
     if guests.flavour == DEBUG:
         pytest.skip("with KASAN in both, a kernel and the one that waits for its panic do not fit the guest's memory")
-    dump = disk_image(guests.directory / "dump.img", mib=DUMP_DISK_MIB)
-    guest = boot(guests, disk=dump, memory=MEMORY_MIB, command_line=f"crashkernel={CRASH_KERNEL_MIB}M")
+    dump = disk_image(guests.directory / f"dump{len(guests.all)}.img", mib=DUMP_DISK_MIB)
+    guest = boot(guests, disk=dump, slots=slots, memory=MEMORY_MIB, command_line=f"crashkernel={CRASH_KERNEL_MIB}M")
     guest.check(f"{SELFTESTS}/kexec_boot --panic /boot/kernel /boot/initramfs '{CRASH_COMMAND_LINE}'")
     mark = go_down_busy(guest, SYSRQ.format("c"))
     guest.boot()

@@ -2,7 +2,7 @@
 """iommu.strict=1: every group is translated, and a mapping is gone from the device when the unmap returns."""
 
 import pytest
-from harness.assertions import assert_disks_hold_what_is_written, assert_restored_before_reset
+from harness.assertions import assert_disks_hold_what_is_written, assert_handed_over
 from harness.machine import ARM64, C_DRIVER, DEBUG, KCSAN, PREEMPT_RT, RELEASE, runs_on
 
 pytestmark = pytest.mark.parity
@@ -44,4 +44,4 @@ def test_reboot_leaves_global_bypass_closed(guest):
     mark = guest.trace.mark()
     guest.start("reboot -f")
     guest.wait(timeout=30 * guest.patience)
-    assert_restored_before_reset(guest.trace.since(mark), boot_value=0)
+    assert_handed_over(guest, mark, boot_value=0)

@@ -3,7 +3,7 @@
 
 import pytest
 from harness import parity
-from harness.assertions import assert_disks_hold_what_is_written, assert_no_leaks, assert_restored_before_reset
+from harness.assertions import assert_disks_hold_what_is_written, assert_handed_over, assert_no_leaks
 from harness.machine import (
     ARM64,
     ARM64_64K,
@@ -92,4 +92,4 @@ def test_power_off_restores_global_bypass_before_the_reset(guest):
     assert_no_leaks(guest)
     mark = guest.trace.mark()
     guest.power_off()
-    assert_restored_before_reset(guest.trace.since(mark), boot_value=1)
+    assert_handed_over(guest, mark, boot_value=1)

@@ -5,6 +5,7 @@ import hashlib
 import re
 
 from harness.machine import endpoint_id, short_name
+from harness.trace import Events
 
 # As disk_data.sh writes it
 PATTERN_BYTES = 1 << 20
@@ -49,18 +50,31 @@ def assert_disks_hold_what_is_written(guest):
         assert_disk_holds(image, digests[name])
 
 
-def assert_restored_before_reset(events, boot_value):
-    """In what a shutdown caused, the global bypass field has its boot value when the device is reset."""
-    seen = events.named("set_config", "reset", "system_reset")
+def assert_handed_over(guest, mark, boot_value, taken_again=False):
+    """How the driver lets go of the device, from the mark on, for whatever driver comes next.
+
+    While the global bypass field is still clear, each endpoint leaves its domain: a device may keep domains over the
+    driver's reset. Then the field gets its boot value, or stays as it was if that is None, and then comes the reset.
+    Afterwards the driver touches nothing, unless it has taken the device again.
+    """
+    events = guest.trace.since(mark)
+    # What the guest does when it boots again is another matter.
+    events = events[: events.first("system_reset")]
+    shown = f"the device saw\n{events.named('attach', 'detach', 'set_config', 'reset')}"
     reset = events.first("reset")
     assert reset is not None, f"the device was not reset; it saw\n{events}"
     written = [event["bypass"] for event in events[:reset].named("set_config")]
     if boot_value:
-        assert written and written[-1] == boot_value, f"not restored before the reset; the device saw\n{seen}"
+        assert written and written[-1] == boot_value, f"not restored before the reset; {shown}"
     else:
-        assert not any(written), f"set although the guest booted with it clear; the device saw\n{seen}"
-    after = [event["bypass"] for event in events[reset:].named("set_config")]
-    assert not after, f"written after the reset; the device saw\n{seen}"
+        assert not any(written), f"set although the guest booted with it clear; {shown}"
+    assert boot_value is not None or not written, f"the field was to be left alone; {shown}"
+    after = events[reset:].named("set_config")
+    assert taken_again or not after, f"written after the reset; {shown}"
+    opened = events.first("set_config", bypass=1)
+    known = [*guest.trace.since(0, mark), *events[: reset if opened is None else opened]]
+    left = Events(known).attached()
+    assert not left, f"in domains still (endpoint: domain) when the device was let go: {left}; {shown}"
 
 
 def assert_untranslated_without_global_bypass(guest):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Disks that are kept busy while something else happens."""
 
+from harness.agent import SELFTESTS
 from harness.machine import endpoint_id
 
 DISKS = ("vda", "nvme0n1")
@@ -73,3 +74,27 @@ class MappingLoad:
 
     def __exit__(self, *_):
         pass
+
+
+class Holder:
+    """A process in the guest to which a device is assigned, with a page mapped for it, until it is released.
+
+    Only an edu can be released, which then has to reach that page.
+    """
+
+    GO = "/tmp/hold.go"
+
+    def __init__(self, guest, interface, bdf, released=True):
+        self.guest = guest
+        guest.give(bdf, "vfio-pci")
+        command = f"{SELFTESTS}/vfio_hold {interface} {bdf} {self.GO if released else ''}"
+        held = f"{command} > /tmp/hold.said 2>&1; echo $? > /tmp/hold.over"
+        guest.check(f"rm -f /tmp/hold.*; ({held}) > /dev/null 2>&1 &")
+        guest.wait_until("grep -q holding /tmp/hold.said || [ -e /tmp/hold.over ]")
+        assert not guest.run("grep -q holding /tmp/hold.said").status, guest.check("cat /tmp/hold.said")
+
+    def release(self):
+        self.guest.check(f"echo > {self.GO}")
+        self.guest.wait_until("[ -e /tmp/hold.over ]")
+        said = self.guest.check("cat /tmp/hold.said /tmp/hold.over")
+        assert said.split()[-1] == "0", f"its page was not reached: {said}"

@@ -18,6 +18,7 @@ from harness.trace import IOMMU_EVENTS
 DRIVER = os.environ.get("VIOMMU_DRIVER", "virtio_iommu")
 
 VIRTIO_ID_IOMMU = "0x0017"
+F_BYPASS_CONFIG = 6
 
 # This IOMMU does not remap interrupts; VFIO and iommufd want to be told that this is known.
 UNSAFE_INTERRUPTS = "vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1"
@@ -63,6 +64,8 @@ class Slots:
     disk: int = 3
     nvme: int | None = 4
     edu: int | None = 5
+    # How many edu devices are further functions of the disk's slot, and so in its group
+    beside_disk: int = 0
 
     @property
     def of_endpoints(self):
@@ -78,6 +81,8 @@ class Slots:
 IOMMU_FIRST = Slots()
 # What works without MSI. edu insists on it, and QEMU's NVMe drive now and then leaves its interrupt pin raised.
 WITHOUT_MSI = Slots(nvme=None, edu=None)
+# Several endpoints in one group, and so in one domain
+SHARED = Slots(beside_disk=2)
 IOMMU_LAST = Slots(iommu=0x10, disk=2, nvme=3, edu=4)
 
 
@@ -202,7 +207,9 @@ class Machine(AgentGuest):
             command_line += "".join(f" virtio_iommu.{parameter}" for parameter in self.parameters)
         # As the guest names them
         self.disks = {"vda": disk or qemu.disk_image(directory / "disk.img")}
-        devices = [qemu.virtio_blk(self.disks["vda"], addr=slots.disk), *devices]
+        first = qemu.virtio_blk(self.disks["vda"], addr=slots.disk, multifunction=bool(slots.beside_disk))
+        others = [qemu.edu(addr=f"{slots.disk:x}.{function}") for function in range(1, slots.beside_disk + 1)]
+        devices = [first, *others, *devices]
         if slots.nvme is not None:
             self.disks["nvme0n1"] = qemu.disk_image(directory / "nvme.img")
             devices.append(qemu.nvme(self.disks["nvme0n1"], addr=slots.nvme))
@@ -268,7 +275,10 @@ class Machine(AgentGuest):
 
     def give_edu_to(self, driver):
         """Bind the edu device to a driver; returns its name."""
-        bdf = self.edu
+        return self.give(self.edu, driver)
+
+    def give(self, bdf, driver):
+        """Bind a device to a driver; returns its name."""
         device = f"/sys/bus/pci/devices/{bdf}"
         self.check(
             f"[ ! -e {device}/driver ] || echo {bdf} > {device}/driver/unbind;"

@@ -87,6 +87,18 @@ class Events(list):
         """Device to whether its DMA is translated, after these events."""
         return {event["device"]: bool(event["enabled"]) for event in self.named("switch_address_space")}
 
+    def attached(self):
+        """Endpoint to domain, after these events. A driver's reset changes nothing here: some devices keep them."""
+        found = {}
+        for event in self.named("attach", "detach", "system_reset"):
+            if event.name == "attach":
+                found[event["endpoint"]] = event["domain"]
+            elif event.name == "system_reset":
+                found.clear()
+            else:
+                found.pop(event["endpoint"], None)
+        return found
+
     def bypass(self):
         """The global bypass field as last read or written, or None."""
         seen = self.named("get_config", "set_config")
@@ -110,12 +122,14 @@ class Trace:
         """The present end of the trace, for since()."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def since(self, mark=0):
+    def since(self, mark=0, until=None):
+        """The events since a mark, and until another one."""
         if not self.path.exists():
             return Events()
-        with open(self.path, encoding="utf-8", errors="replace") as lines:
-            lines.seek(mark)
-            return Events(event for event in map(Event.parse, lines) if event)
+        with open(self.path, "rb") as trace:
+            trace.seek(mark)
+            text = trace.read(-1 if until is None else until - mark).decode(errors="replace")
+        return Events(event for event in map(Event.parse, text.splitlines()) if event)
 
     def wait_for(self, condition, timeout, mark=0):
         """Wait until a condition on the events since the mark holds; returns them, whether or not it did."""
