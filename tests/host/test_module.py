@@ -75,18 +75,30 @@ def test_module_can_be_loaded_again(guest):
     assert_no_leaks(guest)
 
 
-def test_driver_that_comes_late_leaves_the_disks_alone(guests):
-    """Disks that have waited in vain are outside of the IOMMU for good. They go on if the global bypass stays open."""
-    parameters = {} if guests.flavour == C_DRIVER else {"keep_boot_bypass": 1}
-    guest = guests.start(boot_bypass=True, endpoints_wait=1, parameters=parameters)
+@pytest.fixture(scope="module")
+def late(guests):
+    """A guest whose disks have waited for the driver in vain. They are outside of the IOMMU for good."""
+    guest = guests.start(boot_bypass=True, endpoints_wait=1)
     guest.wait_ready(timeout=90)
     guest.wait_for_disks()
     guest.load_driver()
-    disk = f"/sys/bus/pci/devices/0000:00:{guest.slots.disk:02x}.0"
-    guest.check(f"[ -e {disk}/driver ] && [ ! -e {disk}/iommu_group ]")
+    return guest
+
+
+def test_driver_that_comes_late_leaves_the_disks_alone(late):
+    disk = f"/sys/bus/pci/devices/0000:00:{late.slots.disk:02x}.0"
+    late.check(f"[ -e {disk}/driver ] && [ ! -e {disk}/iommu_group ]")
     for name in ("vda", "nvme0n1"):
-        guest.check(f"disk-test /dev/{name} 1")
-    guest.check(f"[ -e /sys/bus/pci/devices/0000:00:{guest.slots.edu:02x}.0/iommu_group ]")
+        late.check(f"disk-test /dev/{name} 1")
+    late.check(f"[ -e /sys/bus/pci/devices/{late.edu}/iommu_group ]")
+
+
+@parity.c_driver("never closes the global bypass, and does not speak of it")
+def test_driver_that_comes_late_says_why_the_global_bypass_stays_open(late):
+    disk = f"0000:00:{late.slots.disk:02x}.0"
+    said = late.check("dmesg | grep 'global bypass stays open'")
+    assert disk in said, f"{disk} is not named: {said}"
+    assert late.trace.since().bypass() == 1, "the global bypass was closed"
 
 
 @parity.c_driver("oopses: NULL pointer in iommu_device_unlink, the endpoints are still there")

@@ -164,7 +164,8 @@ def runs_on(*flavours):
 
 
 class Machine(AgentGuest):
-    """A guest on one flavour of the kernel. `parameters` are those of the driver; `devices` come on top."""
+    """A guest on one flavour of the kernel. `parameters` are those of the driver, `iommu` properties of the
+    device; `devices` come on top."""
 
     def __init__(
         self,
@@ -182,6 +183,7 @@ class Machine(AgentGuest):
         reboots=False,
         endpoints_wait=120,
         memory=None,
+        iommu=None,
         devices=(),
         extra=(),
     ):
@@ -215,13 +217,13 @@ class Machine(AgentGuest):
             devices.append(qemu.nvme(self.disks["nvme0n1"], addr=slots.nvme))
         if slots.edu is not None:
             devices.append(qemu.edu(addr=slots.edu))
-        iommu = qemu.iommu(boot_bypass=boot_bypass, regions=regions, addr=slots.iommu, arch=flavour.arch)
+        iommu = {"boot_bypass": boot_bypass, "regions": regions, "addr": slots.iommu} | (iommu or {})
         super().__init__(
             directory,
             flavour.kernel,
             images.ram_disk(directory / "initramfs", files, flavour.arch),
             cmdline=f"{UNSAFE_INTERRUPTS} {command_line}",
-            devices=[iommu, *devices],
+            devices=[qemu.iommu(arch=flavour.arch, **iommu), *devices],
             mem=memory or flavour.memory,
             patience=flavour.patience,
             traced=(*IOMMU_EVENTS, *traced),

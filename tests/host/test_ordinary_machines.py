@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Machines that work without an IOMMU driver, and have to work with one."""
+
+import pytest
+import qemu
+from harness import parity
+from harness.agent import SELFTESTS
+from harness.machine import C_DRIVER, DEBUG, MODULE, RELEASE, endpoint_id, runs_on
+
+pytestmark = [pytest.mark.lifecycle, pytest.mark.parity]
+flavour = runs_on(RELEASE, MODULE, DEBUG, C_DRIVER)
+
+# With the disk of the machine itself
+DISKS = ("vda", "vdb")
+# What edu_dma says when no byte arrived
+BLOCKED = 2
+MODES = {"lazy": "", "strict": "iommu.strict=1", "identity": "iommu.passthrough=1"}
+
+
+def behind_a_bridge(directory):
+    """A disk and an edu device behind a conventional PCI bridge. Their DMA bears the bridge's id."""
+    image = qemu.disk_image(directory / "bridged.img")
+    return [
+        qemu.device("pcie-root-port", id="bridge_port", chassis=9, slot=9, addr="0x10"),
+        qemu.device("pcie-pci-bridge", id="bridge", bus="bridge_port"),
+        qemu.virtio_blk(image, "bridged", bus="bridge", addr="1"),
+        qemu.edu(bus="bridge", addr="2"),
+    ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_conventional_bridge(guests, tmp_path, mode):
+    """An id that the device does not know is left out: the device sees that of the bridge alone."""
+    guest = guests.boot(command_line=MODES[mode], devices=behind_a_bridge(tmp_path))
+    guest.wait_until("[ -b /dev/vdb ]")
+    for name in DISKS:
+        guest.check(f"disk-test /dev/{name} 1")
+    device = guest.check("basename $(dirname $(ls -d /sys/bus/pci/devices/*/virtio*/block/vdb | sed 's,/virtio.*,,')/x)")
+    group = guest.check(f"readlink -f /sys/bus/pci/devices/{device}/iommu_group")
+    devices = guest.check(f"ls {group}/devices").split()
+    assert len(devices) >= 2, f"the disk behind the bridge is alone in its group: {devices}"
+    edu = next(name for name in devices if "1234" in guest.check(f"cat /sys/bus/pci/devices/{name}/vendor"))
+    result = guest.run(f"{SELFTESTS}/edu_dma {edu} physical")
+    expected = 0 if mode == "identity" else BLOCKED
+    assert result.status == expected, f"status {result.status}: {result.output}"
+
+
+@pytest.mark.parametrize("mode", ["lazy", "identity", "swiotlb"])
+def test_iommu_behind_itself(guests, mode):
+    """The rings of the device are where its own translation has them, also when the global bypass is closed."""
+    words = "swiotlb=force" if mode == "swiotlb" else MODES[mode]
+    guest = guests.boot(command_line=words, iommu={"iommu__platform": True})
+    guest.check("disk-test /dev/vda 1")
+    events = guest.trace.since()
+    if guest.flavour != C_DRIVER:
+        assert events.bypass() == 0, f"the global bypass stays open:\n{guest.check('dmesg | grep -i iommu')}"
+    own = endpoint_id(guest.slots.iommu)
+    assert not [event for event in events.named("report_fault") if event["endpoint"] == own]
+
+
+@parity.c_driver("does not come back from a suspend")
+def test_iommu_behind_itself_suspends(guests):
+    guest = guests.boot(iommu={"iommu__platform": True})
+    guest.check("echo devices > /sys/power/pm_test; echo mem > /sys/power/state", timeout=60)
+    guest.check("disk-test /dev/vda 1")
+    assert guest.trace.since().bypass() == 0
