@@ -405,15 +405,15 @@ mod tests {
         let range = |first, last| DomainRange::new(first, last).unwrap();
         assert_eq!(range(7, 7).count(), 1);
         assert_eq!(DomainRange::ALL.count(), 1 << 32);
-        assert_eq!([0, 1, 2, 3].map(|random| range(7, 9).pick(random)), [7, 8, 9, 7]);
+        assert_eq!(
+            [0, 1, 2, 3].map(|random| range(7, 9).pick(random)),
+            [7, 8, 9, 7]
+        );
         assert_eq!(DomainRange::ALL.pick(u32::MAX), u32::MAX);
         assert_eq!([7, 8, 9].map(|number| range(7, 9).after(number)), [8, 9, 7]);
         assert_eq!(range(0, 9).spare(), (10, range(0, 9)));
         assert_eq!(range(5, u32::MAX).spare(), (4, range(5, u32::MAX)));
-        assert_eq!(
-            DomainRange::ALL.spare(),
-            (u32::MAX, range(0, u32::MAX - 1))
-        );
+        assert_eq!(DomainRange::ALL.spare(), (u32::MAX, range(0, u32::MAX - 1)));
     }
 
     #[test]

@@ -41,7 +41,8 @@ impl PlainDomain {
     }
 
     fn enter(&self) {
-        self.endpoints.store(self.endpoints.load(Relaxed) + 1, Relaxed);
+        self.endpoints
+            .store(self.endpoints.load(Relaxed) + 1, Relaxed);
     }
 
     fn leave(&self) {

@@ -85,8 +85,10 @@ impl DomainIds {
 
     /// The device was reset. Domains take other numbers when they are used again.
     pub(super) fn start_over(&self) {
-        self.generation
-            .store(self.generation.load(Relaxed).wrapping_add(1).max(1), Relaxed);
+        self.generation.store(
+            self.generation.load(Relaxed).wrapping_add(1).max(1),
+            Relaxed,
+        );
     }
 
     /// Takes the next free number. May sleep.

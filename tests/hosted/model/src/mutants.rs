@@ -210,10 +210,5 @@ pub const MUTANTS: &[Mutant] = &[
         "if !(idle && self.shortage.get_or_insert_with(Patience::new).is_over() && false) {",
     ),
     // A request that cannot be mapped for DMA breaks the device at once.
-    mutant(
-        "no-hope",
-        "queue",
-        "if error == ENOMEM ||",
-        "if false ||",
-    ),
+    mutant("no-hope", "queue", "if error == ENOMEM ||", "if false ||"),
 ];
