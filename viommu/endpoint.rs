@@ -177,9 +177,10 @@ impl Endpoint {
 
     /// Attaches the endpoint to `to`, taking it from what it was attached to. May sleep.
     ///
-    /// On failure the endpoint stays where it was, and both domains are as they were. The first time
-    /// there is no failure: the core would take the IOMMU away from all other endpoints, too. The
-    /// endpoint is blocked then, until it can be attached to something.
+    /// On failure the endpoint stays where it was, and both domains are as they were.
+    ///
+    /// The first time there is no failure: the core would take the IOMMU away from all other
+    /// endpoints, too. The endpoint is blocked then, until it can be attached to something.
     pub(super) fn attach(&self, to: &Attachment) -> Result {
         let viommu = &*self.viommu;
         let first = !self.was_attached.load(Relaxed);

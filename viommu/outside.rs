@@ -2,8 +2,8 @@
 
 //! Who depends on the global bypass, because it is attached to no domain and works all the same.
 //!
-//! Nothing that works without this driver may stop working because of it. So the global bypass stays
-//! open while one of these is there, and a message names it.
+//! Nothing that works without this driver may stop working because of it. So the global bypass
+//! stays open if one of these is there, and a message names it.
 
 use kernel::{
     bindings,

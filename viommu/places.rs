@@ -328,8 +328,8 @@ impl Places {
         Ok(())
     }
 
-    /// Reserves numbers for what blocks and for the bypass domain, so that there is one for them when
-    /// the others are in use. May sleep.
+    /// Reserves numbers for what blocks and for the bypass domain, so that there is one for them
+    /// when the others are in use. May sleep.
     pub(super) fn reserve(&self, viommu: &Viommu) -> Result {
         for to in [Attachment::Blocked, Attachment::Bypass] {
             if let Some(number) = to.id(viommu) {
@@ -436,7 +436,7 @@ impl Places {
     }
 
     /// Detaches every id but the IOMMU's own, as has to be before a reset: the device may keep its
-    /// domains over that. What they were attached to is remembered, for [`Self::resume`]. May sleep.
+    /// domains over that. What they were attached to is remembered for [`Self::resume`]. May sleep.
     ///
     /// The device gets a ring-full for each notification, and only so much time for all of it. An
     /// id that it does not let go is reported.

@@ -109,8 +109,8 @@ impl<T: Driver> Instance<T> {
         // SAFETY: The caller holds the lock.
         let this = unsafe { registry::find(Self::key(), fwnode) }?;
 
-        // SAFETY: `Registered::register` is the only function that adds entries for `Self::key()`, once
-        // it has checked that `T` is a type of `T::Module`. What it adds is the pointer of an
+        // SAFETY: `Registered::register` is the only function that adds entries for `Self::key()`,
+        // once it has checked that `T` is a type of `T::Module`. What it adds is the pointer of an
         // `Arc<Self>` that it keeps for as long as the entry exists, which is at least until the
         // caller unlocks. There is no `UniqueArc` for it.
         Some(unsafe { ArcBorrow::from_raw(this.cast::<Self>()) }.into())

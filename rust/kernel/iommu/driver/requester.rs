@@ -52,7 +52,7 @@ pub fn has_driver(dev: &Device) -> bool {
     !unsafe { (&raw const (*dev.as_raw()).driver).read_volatile() }.is_null()
 }
 
-/// Calls `f` for each PCI device that has a driver, but is in no IOMMU group. May sleep, if `f` does.
+/// Calls `f` for each PCI device that has a driver, but is in no IOMMU group. May sleep.
 ///
 /// Such a device is not behind an IOMMU, or was given a driver before the driver of its IOMMU came:
 /// the core does not take it over then.
