@@ -26,7 +26,7 @@ use kernel::{
 use super::{
     attachment::Attachment,
     device::Viommu,
-    places::Failure,
+    place::Failure,
     regions::{
         Gaps,
         Region,

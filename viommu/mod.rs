@@ -13,8 +13,9 @@
 //!   │        └─ failures        those that somebody has to know of
 //!   ├─ endpoint     devices behind the IOMMU, and
 //!   │  └─ regions       what they reserve
-//!   ├─ places       where the device has each endpoint id
-//!   │  └─ attachment    what it can be attached to
+//!   ├─ places       where the device has the endpoint ids
+//!   │  └─ place         one of them, and
+//!   │     └─ attachment    what it can be attached to
 //!   ├─ domain_handle  what the core asks of a domain
 //!   ├─ domain       paging and identity-mapped domains
 //!   │  ├─ mappings      the tree of mappings
@@ -48,6 +49,7 @@ mod mappings;
 mod outside;
 mod patience;
 mod pending;
+mod place;
 mod places;
 mod queue;
 mod refusals;
