@@ -15,6 +15,7 @@ use kernel::{
         has_driver,
         Capability,
         DomainConfig,
+        FaultSink,
         FwSpec,
         Geometry,
         Identity,
@@ -362,6 +363,10 @@ impl driver::Driver for Viommu {
             handle.endpoint.viommu().deserted.store(true, Relaxed);
         }
         handle.endpoint.detach();
+    }
+
+    fn faults(handle: Pin<&Self::Endpoint>) -> Option<Arc<FaultSink>> {
+        Some(handle.endpoint.faults().clone())
     }
 
     fn capable(_handle: Pin<&Self::Endpoint>, capability: Capability) -> bool {

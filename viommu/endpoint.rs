@@ -6,6 +6,7 @@ use kernel::{
     device,
     device_link::DeviceLink,
     iommu::driver::{
+        FaultSink,
         FwSpec,
         Prot,
         ProtFlag,
@@ -60,6 +61,8 @@ pub(super) struct Endpoint {
     ids: KVec<u32>,
     /// What the device declared as reserved.
     regions: Regions,
+    /// Who hears of its faults.
+    faults: Arc<FaultSink>,
     /// Whether the core has attached it, or tried to. Changed with the mutex of the group held.
     was_attached: Atomic<bool>,
 }
@@ -125,6 +128,7 @@ impl Endpoint {
             dev: dev.into(),
             ids,
             regions,
+            faults: FaultSink::new(dev)?,
             was_attached: Atomic::new(false),
         };
         Ok(Arc::new(endpoint, GFP_KERNEL)?)
@@ -138,6 +142,11 @@ impl Endpoint {
     /// The endpoint's ids, each once; at least one.
     pub(super) fn ids(&self) -> &[u32] {
         &self.ids
+    }
+
+    /// Who hears of the endpoint's faults.
+    pub(super) fn faults(&self) -> &Arc<FaultSink> {
+        &self.faults
     }
 
     /// The IOMMU that this endpoint is behind.

@@ -147,16 +147,20 @@ impl EventQueue {
                 return;
             }
         };
-        if !self.faults.check() {
-            return;
-        }
-        self.endpoints
-            .with(fault.endpoint, |endpoint| match endpoint {
+        let may_print = self.faults.check();
+        self.endpoints.with(fault.endpoint, |endpoint| {
+            if let Some(endpoint) = endpoint {
+                let address = fault.address.unwrap_or(0);
+                endpoint.faults().report(address, fault.access.write);
+            }
+            match endpoint {
+                _ if !may_print => (),
                 Some(endpoint) => dev_err_deferred!(endpoint.dev(), "{}\n", fault),
                 None => {
                     dev_err_deferred!(self.dev, "unknown endpoint {}: {}\n", fault.endpoint, fault)
                 }
-            });
+            }
+        });
     }
 }
 

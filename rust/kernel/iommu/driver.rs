@@ -198,11 +198,15 @@ use crate::{
     bindings,
     device,
     prelude::*,
-    sync::ArcBorrow,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
     ModuleMetadata, //
 };
 
 mod domain;
+mod fault;
 mod fwspec;
 mod mapping;
 mod object;
@@ -220,6 +224,7 @@ pub use self::{
         DomainConfig,
         Geometry, //
     },
+    fault::FaultSink,
     fwspec::FwSpec,
     mapping::{
         Gather,
@@ -341,6 +346,12 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// domain that the endpoint is attached to. That must not affect another endpoint, even if it
     /// shares an ID with this one. `ep` is dropped afterwards.
     fn release(ep: Pin<&Self::Endpoint>, dev: &device::Device);
+
+    /// Returns where the driver reports faults of the endpoint, if it does. Called once, after
+    /// [`probe`](Self::probe).
+    fn faults(_ep: Pin<&Self::Endpoint>) -> Option<Arc<FaultSink>> {
+        None
+    }
 
     /// Returns whether the IOMMU can do `cap` for the endpoint.
     fn capable(ep: Pin<&Self::Endpoint>, cap: Capability) -> bool;

@@ -4,13 +4,17 @@
 
 use super::{
     registration::Instance,
-    Driver, //
+    Driver,
+    FaultSink, //
 };
 use crate::{
     bindings,
     container_of,
     prelude::*,
-    sync::Arc,
+    sync::{
+        Arc,
+        SetOnce, //
+    },
     types::Opaque,
     ModuleMetadata, //
 };
@@ -27,6 +31,8 @@ pub(super) struct EndpointObject<T: Driver> {
     pub(super) data: T::Endpoint,
     /// The instance that probed the endpoint.
     pub(super) instance: Arc<Instance<T>>,
+    /// What is told of the domain that the endpoint is attached to.
+    faults: SetOnce<Arc<FaultSink>>,
 }
 
 impl<T: Driver> EndpointObject<T> {
@@ -38,7 +44,28 @@ impl<T: Driver> EndpointObject<T> {
         try_pin_init!(Self {
             data <- data,
             instance,
+            faults: SetOnce::new(),
         }? Error)
+    }
+
+    /// Takes note of where faults of the endpoint are reported. To be called once.
+    pub(super) fn find_faults(self: Pin<&Self>) {
+        if let Some(faults) = T::faults(self.data()) {
+            self.faults.populate(faults);
+        }
+    }
+
+    /// Tells who reports faults what the endpoint is attached to, or null.
+    ///
+    /// # Safety
+    ///
+    /// The domain has to be valid until this is called again for the same endpoint.
+    pub(super) unsafe fn set_domain(&self, domain: *mut bindings::iommu_domain) {
+        if let Some(faults) = self.faults.as_ref() {
+            // SAFETY: By the safety requirements. If endpoints have a sink in common, each of them
+            // calls this when it leaves the domain, and it is the last call that counts.
+            unsafe { faults.set_domain(domain) };
+        }
     }
 
     /// Borrows the endpoint that `dev` is.

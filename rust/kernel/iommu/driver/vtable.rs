@@ -166,6 +166,7 @@ impl<T: Driver> VTable<T> {
 
         let data = T::probe(instance.data().as_arc_borrow(), dev, fwspec)?;
         let ep = KBox::pin_init(EndpointObject::new(data, instance.clone()), GFP_KERNEL)?;
+        ep.as_ref().find_faults();
 
         // SAFETY: `dev` is valid, and as it has a fwspec, it has the `struct dev_iommu` that this
         // writes to. The lock, which this needs, is held.
@@ -182,6 +183,9 @@ impl<T: Driver> VTable<T> {
         // SAFETY: By the endpoint rule, `priv` is what `probe_device` has put there, and nobody
         // else uses it.
         let ep = unsafe { <Pin<KBox<EndpointObject<T>>>>::from_foreign((*(*dev).iommu).priv_) };
+
+        // SAFETY: Null is no domain. The core frees the one that the endpoint is attached to.
+        unsafe { ep.set_domain(ptr::null_mut()) };
 
         // SAFETY: `dev` is valid for the duration of the call.
         T::release(ep.as_ref().data(), unsafe { Device::from_raw(dev) });

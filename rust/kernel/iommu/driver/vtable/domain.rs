@@ -60,50 +60,71 @@ impl<T: Driver> VTable<T> {
         Ok(unsafe { EndpointObject::from_dev(dev) })
     }
 
+    /// Attaches an endpoint to a domain, and has faults reported there.
+    ///
     /// # Safety
     ///
-    /// The domain rule applies to `domain`, and `dev` has to be an endpoint.
-    pub(super) unsafe extern "C" fn paging_attach_dev(
+    /// `domain` has to be valid until this is called for the endpoint again, or it is released.
+    unsafe fn attach(
+        ep: &EndpointObject<T>,
         domain: *mut bindings::iommu_domain,
+        attach: impl FnOnce() -> Result,
+    ) -> Result<c_int> {
+        // The core may free the old domain even if this fails.
+        //
+        // SAFETY: Null is no domain.
+        unsafe { ep.set_domain(core::ptr::null_mut()) };
+        attach()?;
+        // SAFETY: By the safety requirements.
+        unsafe { ep.set_domain(domain) };
+        Ok(0)
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to `raw`, and `dev` has to be an endpoint.
+    pub(super) unsafe extern "C" fn paging_attach_dev(
+        raw: *mut bindings::iommu_domain,
         dev: *mut bindings::device,
         _old: *mut bindings::iommu_domain,
     ) -> c_int {
         from_result(|| {
             // SAFETY: By the safety requirements.
-            let ep = unsafe { Self::manages(domain, dev) }?;
+            let ep = unsafe { Self::manages(raw, dev) }?;
             // SAFETY: By the domain rule.
-            let domain = unsafe { <Paging<T>>::from_raw(domain) };
+            let domain = unsafe { <Paging<T>>::from_raw(raw) };
 
             if !domain.is_for(&ep) {
                 return Err(EINVAL);
             }
 
-            domain.data().attach(ep.data())?;
-            Ok(0)
+            // SAFETY: `raw` is valid until the core frees it, which is after it has called a
+            // function like this one for each endpoint that it is attached to.
+            unsafe { Self::attach(&ep, raw, || domain.data().attach(ep.data())) }
         })
     }
 
     /// # Safety
     ///
-    /// The domain rule applies to `domain`, and `dev` has to be an endpoint.
+    /// The domain rule applies to `raw`, and `dev` has to be an endpoint.
     pub(super) unsafe extern "C" fn bypass_attach_dev(
-        domain: *mut bindings::iommu_domain,
+        raw: *mut bindings::iommu_domain,
         dev: *mut bindings::device,
         _old: *mut bindings::iommu_domain,
     ) -> c_int {
         from_result(|| {
             // SAFETY: By the safety requirements.
-            let ep = unsafe { Self::manages(domain, dev) }?;
+            let ep = unsafe { Self::manages(raw, dev) }?;
             // SAFETY: By the domain rule.
-            let domain = unsafe { <Bypass<T>>::from_raw(domain) };
+            let domain = unsafe { <Bypass<T>>::from_raw(raw) };
 
             // Another instance may not be able to let DMA pass.
             if !domain.is_for(&ep) {
                 return Err(EINVAL);
             }
 
-            T::attach_identity(ep.data())?;
-            Ok(0)
+            // SAFETY: As in `paging_attach_dev`.
+            unsafe { Self::attach(&ep, raw, || T::attach_identity(ep.data())) }
         })
     }
 
@@ -119,8 +140,8 @@ impl<T: Driver> VTable<T> {
             // SAFETY: By the safety requirements.
             let ep = unsafe { Self::manages(domain, dev) }?;
 
-            T::attach_blocked(ep.data())?;
-            Ok(0)
+            // SAFETY: The domain is static.
+            unsafe { Self::attach(&ep, domain, || T::attach_blocked(ep.data())) }
         })
     }
 
