@@ -30,6 +30,7 @@ static bool test_model_of(struct fake_test *t, unsigned int index,
 			  struct model_domain **domain)
 {
 	struct fake_endpoint *endpoint = &t->endpoints[index].fake;
+	bool found = false;
 	unsigned int i;
 
 	for (i = 0; i < endpoint->nr_ids; i++) {
@@ -39,11 +40,13 @@ static bool test_model_of(struct fake_test *t, unsigned int index,
 		if (!model)
 			return test_differs(t, "the device has no endpoint %u",
 					    endpoint->ids[i]);
-		if (!i)
-			*domain = model->domain;
-		else if (*domain != model->domain)
+		if (endpoint->denies[i])
+			continue;
+		if (found && *domain != model->domain)
 			return test_differs(t, "ids of endpoint %u are in different domains",
 					    index);
+		*domain = model->domain;
+		found = true;
 	}
 	return true;
 }
@@ -117,13 +120,16 @@ static bool test_agree_endpoint(struct fake_test *t, unsigned int index,
 	return true;
 }
 
-/* The domain that an endpoint is in, by its first id. */
+/* The domain that an endpoint is in, by the first id that the device knows. */
 static struct model_domain *test_model_first(struct fake_test *t,
 					     unsigned int index)
 {
 	struct fake_endpoint *endpoint = &t->endpoints[index].fake;
+	unsigned int i = 0;
 
-	return model_endpoint(&t->fake->model, endpoint->ids[0])->domain;
+	while (i + 1 < endpoint->nr_ids && endpoint->denies[i])
+		i++;
+	return model_endpoint(&t->fake->model, endpoint->ids[i])->domain;
 }
 
 /* A paging domain has a number of its own. */

@@ -4,8 +4,6 @@
  */
 #include "fake.h"
 
-const struct fake_config fake_default_config = { FAKE_DEFAULTS };
-
 void fake_get(struct virtio_device *vdev, unsigned int offset, void *buf,
 	      unsigned int len)
 {
@@ -44,9 +42,24 @@ void fake_set(struct virtio_device *vdev, unsigned int offset, const void *buf,
 		return;
 	}
 	spin_lock_irqsave(&fake->lock, flags);
+	if (bypass)
+		fake_note(fake, &fake->stats.opened);
 	fake->model.bypass = bypass;
 	fake->space.bypass = bypass;
 	spin_unlock_irqrestore(&fake->lock, flags);
+}
+
+/* Remembers a moment, before it changes anything. The device is locked. */
+void fake_note(struct fake_viommu *fake, struct fake_moment *moment)
+{
+	struct model_endpoint *endpoint = fake->model.endpoints;
+	unsigned int i;
+
+	moment->times++;
+	moment->bypass = fake->model.bypass;
+	moment->attached = 0;
+	for (i = 0; i < FAKE_MAX_ENDPOINTS; i++, endpoint++)
+		moment->attached += endpoint->domain && endpoint->touched;
 }
 
 u32 fake_generation(struct virtio_device *vdev)
@@ -74,12 +87,14 @@ void fake_set_config(struct fake_viommu *fake, const struct fake_config *config)
 	if (config->features & BIT_ULL(VIRTIO_IOMMU_F_PROBE))
 		space.probe_size = cpu_to_le32(config->probe_size);
 	if (config->features & BIT_ULL(VIRTIO_IOMMU_F_BYPASS_CONFIG))
-		space.bypass = config->bypass;
+		space.bypass = config->quirks & FAKE_BYPASS_READS_0 ?
+			       0 : config->bypass;
 
 	spin_lock_irqsave(&fake->lock, flags);
 	fake->config = *config;
 	fake->space = space;
 	fake->model.bypass = config->bypass;
+	fake->model.quirks = config->quirks;
 	spin_unlock_irqrestore(&fake->lock, flags);
 	atomic_inc(&fake->generation);
 }

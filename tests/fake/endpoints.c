@@ -71,7 +71,12 @@ int fake_plug(struct fake_viommu *fake, struct fake_endpoint *endpoint)
 
 	spin_lock_irqsave(&fake->lock, flags);
 	for (i = 0; i < endpoint->nr_ids; i++) {
-		if (!model_add_endpoint(&fake->model, endpoint->ids[i]))
+		struct model_endpoint *model =
+			model_add_endpoint(&fake->model, endpoint->ids[i]);
+
+		if (model)
+			model->denies = endpoint->denies[i];
+		else
 			ret = -ENOSPC;
 	}
 	spin_unlock_irqrestore(&fake->lock, flags);

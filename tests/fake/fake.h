@@ -23,6 +23,8 @@
 #include <linux/workqueue.h>
 #include <uapi/linux/virtio_iommu.h>
 
+#include "quirks.h"
+
 #define FAKE_REQUEST_VQ		0
 #define FAKE_EVENT_VQ		1
 #define FAKE_NR_VQS		2
@@ -56,6 +58,7 @@
  * @bypass: boot value of the global bypass
  * @ring_size: descriptors of the request queue; a power of two
  * @event_ring_size: descriptors of the event queue; a power of two
+ * @quirks: what the device does otherwise than the specification's model
  *
  * Fields of features that are not offered read as garbage.
  */
@@ -70,6 +73,7 @@ struct fake_config {
 	u8 bypass;
 	unsigned int ring_size;
 	unsigned int event_ring_size;
+	u32 quirks;
 };
 
 #define FAKE_FEATURES							\
@@ -90,7 +94,16 @@ struct fake_config {
 	.domain_start = 1, .domain_end = 0x3ffffff, .probe_size = 512,	\
 	.bypass = 1, .ring_size = 64, .event_ring_size = 8
 
-extern const struct fake_config fake_default_config;
+extern struct fake_config fake_default_config;
+
+/* A real device */
+struct fake_personality {
+	const char *name;
+	struct fake_config config;
+};
+
+extern const struct fake_personality fake_personalities[];
+extern const unsigned int fake_nr_personalities;
 
 /* A reserved region; both ends belong to it. */
 struct fake_region {
@@ -106,17 +119,22 @@ struct model_mapping {
 	u64 last;
 	u64 phys;
 	u32 flags;
+	bool old;
 };
 
+/* What is old was there when the driver reset the device. */
 struct model_domain {
 	u32 id;
 	bool bypass;
+	bool old;
 	unsigned int endpoints;		/* 0: the domain does not exist */
 	struct list_head mappings;	/* in ascending order */
 };
 
 struct model_endpoint {
 	bool present;
+	u8 denies;			/* FAKE_DENIES_*, if firmware alone knows it */
+	bool touched;			/* by an ATTACH, since the driver's reset */
 	u32 id;
 	struct model_domain *domain;
 	struct fake_region regions[FAKE_MAX_REGIONS];
@@ -132,6 +150,7 @@ struct model {
 	struct list_head free;
 	unsigned int nr_mappings;
 	u8 bypass;
+	u32 quirks;
 };
 
 /* A request that the driver made available. */
@@ -178,6 +197,7 @@ struct fake_viommu;
 /**
  * struct fake_rule - an answer that is not an honest device's
  * @type: VIRTIO_IOMMU_T_*, or FAKE_ANY
+ * @endpoint: of this id only, or of a domain that has it; 0: of any
  * @skip: matching requests that are answered honestly first
  * @times: then, requests that this rule answers; 0: all
  * @no_effect: the request does not change the device's state
@@ -194,6 +214,7 @@ struct fake_viommu;
  */
 struct fake_rule {
 	u8 type;
+	u32 endpoint;
 	unsigned int skip;
 	unsigned int times;
 	bool no_effect;
@@ -233,12 +254,22 @@ struct fake_worker {
 	struct work_struct work;
 };
 
+/* How things were when the driver did something that decides about what comes after it. */
+struct fake_moment {
+	unsigned int times;
+	unsigned int attached;		/* ids, by this driver */
+	u8 bypass;
+};
+
 struct fake_stats {
 	unsigned int requests[8];	/* by type; 0: unknown types */
 	unsigned int notifications;
 	unsigned int config_reads;
 	unsigned int config_writes;
 	unsigned int resets;
+	unsigned int reattached;	/* ATTACHes to where the id was */
+	struct fake_moment reset;	/* of a device that was in use */
+	struct fake_moment opened;	/* 1 was written to the bypass field */
 	unsigned int refusals;	/* that no rule asked for; the last: */
 	u8 refused_type;
 	u8 refused_status;
@@ -265,6 +296,8 @@ struct fake_viommu {
 	bool refuse_vqs;
 	bool notify_fails;
 	struct irq_work config_irq;
+	struct fake_region ram[FAKE_MAX_REGIONS];
+	unsigned int nr_ram;
 
 	/* Below: protected by the lock. */
 	spinlock_t lock;
@@ -273,6 +306,7 @@ struct fake_viommu {
 	struct fake_vq vqs[FAKE_NR_VQS];
 	struct model model;
 	bool stopped;
+	bool dead;			/* for good */
 	bool reverse;			/* completes each batch backwards */
 	struct fake_request *requests;	/* by head */
 	struct list_head done;
@@ -288,6 +322,7 @@ struct fake_viommu {
 	unsigned int async_delay_us;
 	/* Then, it answers one request at a time, this many milliseconds apart. */
 	unsigned int async_pace_ms;
+	wait_queue_head_t pace;		/* woken up when it is over */
 	struct fake_worker __percpu *workers;
 };
 
@@ -304,6 +339,7 @@ static inline bool fake_negotiated(const struct fake_viommu *fake,
 
 /* fake_viommu.c: the transport */
 struct fake_viommu *fake_create(const struct fake_config *config);
+void fake_machine_reset(struct fake_viommu *fake);
 int fake_register(struct fake_viommu *fake);
 void fake_unregister(struct fake_viommu *fake);
 bool fake_destroy(struct fake_viommu *fake);
@@ -321,6 +357,12 @@ u32 fake_generation(struct virtio_device *vdev);
 void fake_config_interrupt(struct irq_work *work);
 void fake_set_config(struct fake_viommu *fake, const struct fake_config *config);
 void fake_config_changed(struct fake_viommu *fake);
+void fake_note(struct fake_viommu *fake, struct fake_moment *moment);
+
+/* personality.c: real devices, and where there is RAM */
+const struct fake_config *fake_personality(const char *name);
+void fake_find_ram(struct fake_viommu *fake);
+bool fake_is_ram(const struct fake_viommu *fake, u64 first, u64 last);
 
 /* ring.c: the device side of the virtqueues */
 int fake_vq_create(struct fake_viommu *fake, unsigned int index,
@@ -342,11 +384,18 @@ void fake_end(struct fake_viommu *fake, enum fake_end end);
 void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 		 const struct fake_rule *rule);
 
+/* judge.c: what is left of somebody else */
+void fake_check_old(struct fake_viommu *fake,
+		    const struct model_endpoint *endpoint);
+void fake_refused(struct fake_viommu *fake, const struct fake_request *request,
+		  u8 status);
+
 /* script.c: rules */
 struct fake_rule *fake_add_rule(struct fake_viommu *fake,
 				const struct fake_rule *rule);
 void fake_clear_rules(struct fake_viommu *fake);
-struct fake_rule *fake_match(struct fake_viommu *fake, u8 type);
+struct fake_rule *fake_match(struct fake_viommu *fake,
+			     const struct fake_request *request);
 void fake_seen(struct fake_viommu *fake, struct fake_request *request, void *arg);
 unsigned int fake_requests(struct fake_viommu *fake, u8 type);
 
@@ -355,6 +404,7 @@ struct fake_endpoint {
 	struct platform_device *pdev;
 	unsigned int nr_ids;
 	u32 ids[FAKE_MAX_IDS];
+	u8 denies[FAKE_MAX_IDS];	/* FAKE_DENIES_* */
 };
 
 int fake_plug(struct fake_viommu *fake, struct fake_endpoint *endpoint);
@@ -367,6 +417,7 @@ int fake_group_type(struct fake_endpoint *endpoint, const char *type);
 int model_init(struct model *model);
 void model_destroy(struct model *model);
 void model_reset(struct model *model);
+void model_forget(struct model *model);
 struct model_endpoint *model_endpoint(struct model *model, u32 id);
 struct model_endpoint *model_add_endpoint(struct model *model, u32 id);
 struct model_domain *model_domain(struct model *model, u32 id);

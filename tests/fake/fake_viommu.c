@@ -51,9 +51,13 @@ static void fake_reset(struct virtio_device *vdev)
 	unsigned int i, cpu;
 
 	spin_lock_irqsave(&fake->lock, flags);
+	if (fake->status & VIRTIO_CONFIG_S_DRIVER_OK) {
+		fake_note(fake, &fake->stats.reset);
+		fake->dead |= !!(fake->config.quirks & FAKE_RESET_KILLS);
+	}
 	fake->status = 0;
 	fake->stats.resets++;
-	fake->stopped = false;
+	fake->stopped = fake->dead;
 	for (i = 0; i < FAKE_NR_VQS; i++)
 		fake->vqs[i].ready = false;
 	for (i = 0; i < FAKE_MAX_RING; i++) {
@@ -62,8 +66,20 @@ static void fake_reset(struct virtio_device *vdev)
 	}
 	model_reset(&fake->model);
 	spin_unlock_irqrestore(&fake->lock, flags);
+	wake_up_all(&fake->pace);
 	for_each_possible_cpu(cpu)
 		cancel_work_sync(&per_cpu_ptr(fake->workers, cpu)->work);
+}
+
+/* What the machine's reset does to the device; the driver's comes later, and by itself. */
+void fake_machine_reset(struct fake_viommu *fake)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&fake->lock, flags);
+	model_forget(&fake->model);
+	spin_unlock_irqrestore(&fake->lock, flags);
+	fake_set_config(fake, &fake->config);
 }
 
 /* Under the device's lock, no driver is bound or unbound at the same time. */
@@ -168,7 +184,9 @@ static void fake_work(struct work_struct *work)
 		fake_answer_available(fake, UINT_MAX);
 	else
 		while (fake_answer_available(fake, 1))
-			msleep(fake->async_pace_ms);
+			wait_event_timeout(fake->pace,
+					   !READ_ONCE(fake->vqs[FAKE_REQUEST_VQ].ready),
+					   msecs_to_jiffies(fake->async_pace_ms));
 }
 
 static void fake_vdev_release(struct device *dev)
@@ -241,6 +259,8 @@ struct fake_viommu *fake_create(const struct fake_config *config)
 	INIT_LIST_HEAD(&fake->done);
 	INIT_LIST_HEAD(&fake->held);
 	init_irq_work(&fake->config_irq, fake_config_interrupt);
+	init_waitqueue_head(&fake->pace);
+	fake_find_ram(fake);
 	for (i = 0; i < FAKE_NR_VQS; i++) {
 		fake->vqs[i].fake = fake;
 		fake->vqs[i].index = i;

@@ -93,13 +93,34 @@ static void model_leave(struct model *model, struct model_endpoint *endpoint)
 		model_free(model, mapping);
 }
 
-/* A device reset: attachments are gone, the global bypass stays. */
-void model_reset(struct model *model)
+/* All attachments are gone. */
+void model_forget(struct model *model)
 {
 	unsigned int i;
 
 	for (i = 0; i < FAKE_MAX_ENDPOINTS; i++)
 		model_leave(model, &model->endpoints[i]);
+}
+
+/* A driver's reset: attachments are gone, the global bypass stays. */
+void model_reset(struct model *model)
+{
+	struct model_domain *domain;
+	struct model_mapping *mapping;
+	unsigned int i;
+
+	for (i = 0; i < FAKE_MAX_ENDPOINTS; i++)
+		model->endpoints[i].touched = false;
+	if (!(model->quirks & FAKE_RESET_KEEPS)) {
+		model_forget(model);
+		return;
+	}
+	for (domain = model->domains;
+	     domain < model->domains + FAKE_MAX_DOMAINS; domain++) {
+		domain->old = domain->endpoints;
+		list_for_each_entry(mapping, &domain->mappings, node)
+			mapping->old = true;
+	}
 }
 
 static struct model_domain *model_new_domain(struct model *model, u32 id,
@@ -112,23 +133,55 @@ static struct model_domain *model_new_domain(struct model *model, u32 id,
 		if (!domain->endpoints) {
 			domain->id = id;
 			domain->bypass = bypass;
+			domain->old = false;
 			return domain;
 		}
 	}
 	return NULL;
 }
 
+/* Finds an endpoint for ATTACH or DETACH. */
+static struct model_endpoint *model_known(struct model *model, u32 id)
+{
+	struct model_endpoint *endpoint = model_endpoint(model, id);
+
+	if (!endpoint && model->quirks & FAKE_ANY_ID)
+		endpoint = model_add_endpoint(model, id);
+	if (endpoint && endpoint->denies & FAKE_DENIES_ATTACH &&
+	    !(model->quirks & FAKE_ANY_ID))
+		return NULL;
+	return endpoint;
+}
+
+/* Whether the device does not let an endpoint go. */
+static bool model_holds(struct model *model, struct model_endpoint *endpoint)
+{
+	if (!endpoint->domain)
+		return false;
+	return model->quirks & FAKE_DETACH_NEVER ||
+	       (model->quirks & FAKE_DETACH_ALONE &&
+		endpoint->domain->endpoints > 1);
+}
+
 u8 model_attach(struct model *model, u32 id, u32 endpoint_id, bool bypass)
 {
-	struct model_endpoint *endpoint = model_endpoint(model, endpoint_id);
+	struct model_endpoint *endpoint = model_known(model, endpoint_id);
 	struct model_domain *domain;
 
 	if (!endpoint)
 		return VIRTIO_IOMMU_S_NOENT;
+	if (model_holds(model, endpoint))
+		return VIRTIO_IOMMU_S_UNSUPP;
 
+	if (model->quirks & FAKE_KIND_LEAVES)
+		model_leave(model, endpoint);
 	domain = model_domain(model, id);
-	if (domain && domain->bypass != bypass)
+	if (domain && domain->bypass != bypass &&
+	    !(model->quirks & FAKE_KIND_JOINS))
 		return VIRTIO_IOMMU_S_INVAL;
+	if (domain && domain == endpoint->domain &&
+	    model->quirks & FAKE_REATTACH_KEEPS)
+		return VIRTIO_IOMMU_S_OK;
 
 	/*
 	 * "The device SHOULD behave as if the driver issued a DETACH request
@@ -148,12 +201,18 @@ u8 model_attach(struct model *model, u32 id, u32 endpoint_id, bool bypass)
 
 u8 model_detach(struct model *model, u32 id, u32 endpoint_id)
 {
-	struct model_endpoint *endpoint = model_endpoint(model, endpoint_id);
+	struct model_endpoint *endpoint = model_known(model, endpoint_id);
+	bool lenient = model->quirks & FAKE_DETACH_LENIENT;
 
 	if (!endpoint)
 		return VIRTIO_IOMMU_S_NOENT;
-	if (!endpoint->domain || endpoint->domain->id != id)
+	if (!endpoint->domain && !lenient)
+		return model->quirks & FAKE_DETACH_NOENT ?
+		       VIRTIO_IOMMU_S_NOENT : VIRTIO_IOMMU_S_INVAL;
+	if (endpoint->domain && endpoint->domain->id != id && !lenient)
 		return VIRTIO_IOMMU_S_INVAL;
+	if (model_holds(model, endpoint))
+		return VIRTIO_IOMMU_S_UNSUPP;
 	model_leave(model, endpoint);
 	return VIRTIO_IOMMU_S_OK;
 }
@@ -169,6 +228,8 @@ u8 model_map(struct model *model, u32 id, u64 first, u64 last, u64 phys,
 		return VIRTIO_IOMMU_S_NOENT;
 	if (domain->bypass)
 		return VIRTIO_IOMMU_S_INVAL;
+	if (last == U64_MAX && model->quirks & FAKE_TOP_RANGE)
+		return VIRTIO_IOMMU_S_RANGE;
 
 	/* Mappings mostly come in ascending order. */
 	after = &domain->mappings;
@@ -189,6 +250,7 @@ u8 model_map(struct model *model, u32 id, u64 first, u64 last, u64 phys,
 	new->last = last;
 	new->phys = phys;
 	new->flags = flags;
+	new->old = false;
 	list_move(&new->node, after);
 	model->nr_mappings++;
 	return VIRTIO_IOMMU_S_OK;
@@ -203,6 +265,8 @@ u8 model_unmap(struct model *model, u32 id, u64 first, u64 last)
 		return VIRTIO_IOMMU_S_NOENT;
 	if (domain->bypass)
 		return VIRTIO_IOMMU_S_INVAL;
+	if (!first && last == U64_MAX && model->quirks & FAKE_TOP_RANGE)
+		return VIRTIO_IOMMU_S_RANGE;
 
 	/* "it MUST NOT remove any mapping" if it would have to split one. */
 	list_for_each_entry(mapping, &domain->mappings, node) {

@@ -82,7 +82,9 @@ static u8 fake_attach(struct fake_viommu *fake, struct fake_request *request,
 		      bool effect)
 {
 	const struct virtio_iommu_req_attach *attach = &request->attach;
+	struct model_endpoint *endpoint;
 	u32 domain, flags;
+	u8 status;
 
 	if (!fake_check_lengths(fake, request, "ATTACH",
 				offsetof(typeof(*attach), tail)))
@@ -103,19 +105,28 @@ static u8 fake_attach(struct fake_viommu *fake, struct fake_request *request,
 		fake_violation(fake, "ATTACH: bypass was not negotiated");
 		return VIRTIO_IOMMU_S_INVAL;
 	}
-	if (!model_endpoint(&fake->model, le32_to_cpu(attach->endpoint)))
+	endpoint = model_endpoint(&fake->model, le32_to_cpu(attach->endpoint));
+	if (!endpoint)
 		fake_violation(fake, "ATTACH: no endpoint %u",
 			       le32_to_cpu(attach->endpoint));
 	if (!effect)
 		return VIRTIO_IOMMU_S_OK;
-	return model_attach(&fake->model, domain,
-			    le32_to_cpu(attach->endpoint), flags);
+	if (endpoint && endpoint->domain && endpoint->domain->id == domain)
+		fake->stats.reattached++;
+	status = model_attach(&fake->model, domain,
+			      le32_to_cpu(attach->endpoint), flags);
+	if (endpoint && !status) {
+		endpoint->touched = true;
+		fake_check_old(fake, endpoint);
+	}
+	return status;
 }
 
 static u8 fake_detach(struct fake_viommu *fake, struct fake_request *request,
 		      bool effect)
 {
 	const struct virtio_iommu_req_detach *detach = &request->detach;
+	struct model_endpoint *endpoint;
 	u8 status;
 
 	if (!fake_check_lengths(fake, request, "DETACH",
@@ -129,9 +140,12 @@ static u8 fake_detach(struct fake_viommu *fake, struct fake_request *request,
 	if (!effect)
 		return VIRTIO_IOMMU_S_OK;
 
+	endpoint = model_endpoint(&fake->model, le32_to_cpu(detach->endpoint));
 	status = model_detach(&fake->model, le32_to_cpu(detach->domain),
 			      le32_to_cpu(detach->endpoint));
-	if (status)
+	/* A driver cannot know what was there before it. */
+	if (status && status != VIRTIO_IOMMU_S_UNSUPP &&
+	    (!endpoint || endpoint->touched))
 		fake_violation(fake, "DETACH: endpoint %u is not in domain %u",
 			       le32_to_cpu(detach->endpoint),
 			       le32_to_cpu(detach->domain));
@@ -163,8 +177,8 @@ static u8 fake_map(struct fake_viommu *fake, struct fake_request *request,
 {
 	const struct virtio_iommu_req_map *map = &request->map;
 	u32 known = VIRTIO_IOMMU_MAP_F_READ | VIRTIO_IOMMU_MAP_F_WRITE;
+	u64 first, last, phys;
 	u32 domain, flags;
-	u64 first, last;
 	u8 status;
 
 	if (!fake_check_lengths(fake, request, "MAP",
@@ -201,6 +215,10 @@ static u8 fake_map(struct fake_viommu *fake, struct fake_request *request,
 	}
 	if (!effect)
 		return VIRTIO_IOMMU_S_OK;
+	phys = le64_to_cpu(map->phys_start);
+	if (fake->config.quirks & FAKE_RAM_ONLY &&
+	    !fake_is_ram(fake, phys, phys + (last - first)))
+		return VIRTIO_IOMMU_S_FAULT;
 	return model_map(&fake->model, domain, first, last,
 			 le64_to_cpu(map->phys_start), flags);
 }
@@ -290,13 +308,16 @@ static u8 fake_probe(struct fake_viommu *fake, struct fake_request *request,
 		return VIRTIO_IOMMU_S_UNSUPP;
 	}
 	endpoint = model_endpoint(&fake->model, le32_to_cpu(probe->endpoint));
-	if (!endpoint) {
+	if (!endpoint)
 		fake_violation(fake, "PROBE: no endpoint %u",
 			       le32_to_cpu(probe->endpoint));
+	if ((!endpoint || endpoint->denies & FAKE_DENIES_PROBE) &&
+	    !(fake->config.quirks & FAKE_ANY_ID))
 		return VIRTIO_IOMMU_S_NOENT;
-	}
 
-	if (endpoint->properties)
+	if (!endpoint)
+		*done = 0;
+	else if (endpoint->properties)
 		*done = fake_push(fake, request, endpoint->properties,
 				  min(endpoint->properties_len, room));
 	else
@@ -312,13 +333,6 @@ static u8 fake_probe(struct fake_viommu *fake, struct fake_request *request,
 	return VIRTIO_IOMMU_S_OK;
 }
 
-static void fake_refused(struct fake_viommu *fake, u8 type, u8 status)
-{
-	fake->stats.refusals++;
-	fake->stats.refused_type = type;
-	fake->stats.refused_status = status;
-}
-
 /* Answers one request, honestly or as @rule says. The device is locked. */
 void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 		 const struct fake_rule *rule)
@@ -326,6 +340,7 @@ void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 	bool effect = !rule || !rule->no_effect;
 	struct virtio_iommu_req_tail tail = {};
 	size_t offset, done = 0, limit;
+	bool mute;
 
 	if (!(fake->status & VIRTIO_CONFIG_S_DRIVER_OK))
 		fake_violation(fake, "request of type %u before DRIVER_OK",
@@ -358,7 +373,7 @@ void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 	if (rule && rule->status != FAKE_HONEST)
 		tail.status = rule->status;
 	else if (tail.status)
-		fake_refused(fake, request->req.type, tail.status);
+		fake_refused(fake, request, tail.status);
 
 	/* A PROBE that failed: the status still goes to the end. */
 	offset = min(fake_tail_offset(fake, request->req.type),
@@ -369,10 +384,16 @@ void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 	if (rule && rule->write != FAKE_HONEST)
 		limit = rule->write > offset ? rule->write - offset : 0;
 	limit = min(limit, sizeof(tail));
+	mute = tail.status == VIRTIO_IOMMU_S_FAULT &&
+	       fake->config.quirks & FAKE_FAULTS_MUTE;
+	if (mute)
+		limit = 0;
 	if (limit)
 		fake_push(fake, request, &tail, limit);
 
 	request->used = offset + limit;
+	if (mute || (tail.status && fake->config.quirks & FAKE_REFUSES_USED_0))
+		request->used = 0;
 	if (rule && rule->write != FAKE_HONEST)
 		request->used = rule->write;
 	if (rule && rule->used != FAKE_HONEST)

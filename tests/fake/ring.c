@@ -238,7 +238,7 @@ static void __fake_end(struct fake_viommu *fake, enum fake_end end)
 	if (end == FAKE_GOES_ON)
 		return;
 	if (end == FAKE_RESETS) {
-		model_reset(&fake->model);
+		model_forget(&fake->model);
 		return;
 	}
 	fake->stopped = true;
@@ -267,7 +267,7 @@ static void fake_take(struct fake_viommu *fake, struct fake_request *request)
 {
 	struct vringh *vringh = &fake->vqs[FAKE_REQUEST_VQ].vringh;
 	u8 type = request->req.type;
-	struct fake_rule *rule = fake_match(fake, type);
+	struct fake_rule *rule = fake_match(fake, request);
 
 	fake->stats.requests[type < ARRAY_SIZE(fake->stats.requests) ? type :
 			     0]++;

@@ -30,13 +30,39 @@ void fake_clear_rules(struct fake_viommu *fake)
 	spin_unlock_irqrestore(&fake->lock, flags);
 }
 
-/* Finds the rule for the next request of a type. The device is locked. */
-struct fake_rule *fake_match(struct fake_viommu *fake, u8 type)
+/* Whether a request is about an endpoint, or a domain that it is in. */
+static bool fake_concerns(struct fake_viommu *fake,
+			  const struct fake_request *request, u32 id)
+{
+	struct model_endpoint *endpoint = model_endpoint(&fake->model, id);
+
+	switch (request->req.type) {
+	case VIRTIO_IOMMU_T_ATTACH:
+		return le32_to_cpu(request->attach.endpoint) == id;
+	case VIRTIO_IOMMU_T_DETACH:
+		return le32_to_cpu(request->detach.endpoint) == id;
+	case VIRTIO_IOMMU_T_PROBE:
+		return le32_to_cpu(request->probe.endpoint) == id;
+	case VIRTIO_IOMMU_T_MAP:
+	case VIRTIO_IOMMU_T_UNMAP:
+		return endpoint && endpoint->domain &&
+		       endpoint->domain->id == le32_to_cpu(request->map.domain);
+	}
+	return false;
+}
+
+/* Finds the rule for the next request. The device is locked. */
+struct fake_rule *fake_match(struct fake_viommu *fake,
+			     const struct fake_request *request)
 {
 	struct fake_rule *match = NULL, *rule;
+	u8 type = request->req.type;
 
 	for (rule = fake->rules; rule < fake->rules + fake->nr_rules; rule++) {
 		if (rule->type != FAKE_ANY && rule->type != type)
+			continue;
+		if (rule->endpoint &&
+		    !fake_concerns(fake, request, rule->endpoint))
 			continue;
 		if (rule->seen++ < rule->skip || match)
 			continue;
