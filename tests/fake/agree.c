@@ -268,6 +268,8 @@ bool test_agree(struct fake_test *t)
 	for (i = 0; i < TEST_MAX_ENDPOINTS; i++) {
 		if (fake_endpoint_translated(&t->endpoints[i].fake))
 			domains[i] = iommu_get_domain_for_dev(test_dev(t, i));
+		if (t->endpoints[i].refused)
+			domains[i] = NULL;
 		types[i] = domains[i] ? domains[i]->type : IOMMU_DOMAIN_BLOCKED;
 		if (t->endpoints[i].claimed)
 			types[i] = IOMMU_DOMAIN_BLOCKED;
@@ -281,7 +283,8 @@ bool test_agree(struct fake_test *t)
 
 	spin_lock_irqsave(&t->fake->lock, flags);
 	for (i = 0; i < TEST_MAX_ENDPOINTS && agree; i++) {
-		if (fake_endpoint_translated(&t->endpoints[i].fake))
+		if (fake_endpoint_translated(&t->endpoints[i].fake) &&
+		    !t->endpoints[i].refused)
 			agree = test_agree_endpoint(t, i, types[i]);
 	}
 	for (i = 0; i < TEST_MAX_DOMAINS && agree; i++) {

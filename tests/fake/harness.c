@@ -26,6 +26,16 @@ static bool fake_slow;
 module_param_named(slow, fake_slow, bool, 0644);
 MODULE_PARM_DESC(slow, "Let each kind of request wait for an answer in vain, not only one");
 
+/* What the driver was loaded with, which does not show in sysfs */
+static bool keep_boot_bypass;
+module_param(keep_boot_bypass, bool, 0644);
+MODULE_PARM_DESC(keep_boot_bypass, "The driver has this parameter: it is not to clear the bypass field");
+
+bool test_keeps_bypass(void)
+{
+	return keep_boot_bypass;
+}
+
 int fake_test_init(struct kunit *test)
 {
 	struct fake_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
@@ -80,6 +90,42 @@ void test_stop(struct fake_test *t)
 		KUNIT_FAIL(t->test, "the virtio device is leaked");
 	t->fake = NULL;
 	memset(t->endpoints, 0, sizeof(t->endpoints));
+}
+
+/* An endpoint whose IOMMU has gone is an ordinary device again. */
+void test_forget_endpoints(struct fake_test *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < TEST_MAX_ENDPOINTS; i++) {
+		struct test_endpoint *endpoint = &t->endpoints[i];
+
+		if (endpoint->fake.pdev)
+			KUNIT_EXPECT_FALSE(t->test,
+					   fake_endpoint_translated(&endpoint->fake));
+		endpoint->domain = NULL;
+		endpoint->claimed = false;
+	}
+}
+
+/*
+ * Before there is a driver, somebody has attached an endpoint to a domain, and mapped
+ * there what any test maps. The device keeps that: see FAKE_RESET_KEEPS.
+ */
+void test_preload(struct fake_test *t, u32 domain, bool bypass, u32 endpoint)
+{
+	struct model *model = &t->fake->model;
+	u64 size = TEST_SLOTS * t->granule;
+	u8 status = VIRTIO_IOMMU_S_OK;
+
+	model_add_endpoint(model, endpoint);
+	KUNIT_ASSERT_EQ(t->test, model_attach(model, domain, endpoint, bypass),
+			VIRTIO_IOMMU_S_OK);
+	if (!bypass)
+		status = model_map(model, domain, TEST_BASE,
+				   TEST_BASE + size - 1, TEST_PHYS,
+				   VIRTIO_IOMMU_MAP_F_READ);
+	KUNIT_ASSERT_EQ(t->test, status, VIRTIO_IOMMU_S_OK);
 }
 
 void fake_test_exit(struct kunit *test)
@@ -144,6 +190,7 @@ bool test_plug(struct fake_test *t, unsigned int index)
 		test_set_endpoint(t, index, 1);
 	KUNIT_ASSERT_EQ(t->test, fake_plug(t->fake, &endpoint->fake), 0);
 	endpoint->uses_dma_api = false;
+	endpoint->refused = false;
 	return fake_endpoint_translated(&endpoint->fake);
 }
 

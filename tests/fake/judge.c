@@ -12,7 +12,7 @@ void fake_check_old(struct fake_viommu *fake,
 
 	list_for_each_entry(mapping, &endpoint->domain->mappings, node) {
 		if (mapping->old) {
-			fake_violation(fake, "ATTACH: endpoint %u to domain %u with its old mappings",
+			fake_violation(fake, "ATTACH: %u to domain %u, over old mappings",
 				       endpoint->id, endpoint->domain->id);
 			return;
 		}

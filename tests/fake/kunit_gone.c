@@ -8,22 +8,6 @@
 
 #include "tests.h"
 
-/* An endpoint whose IOMMU has gone is an ordinary device again. */
-static void gone_forget_endpoints(struct fake_test *t)
-{
-	unsigned int i;
-
-	for (i = 0; i < TEST_MAX_ENDPOINTS; i++) {
-		struct test_endpoint *endpoint = &t->endpoints[i];
-
-		if (endpoint->fake.pdev)
-			KUNIT_EXPECT_FALSE(t->test,
-					   fake_endpoint_translated(&endpoint->fake));
-		endpoint->domain = NULL;
-		endpoint->claimed = false;
-	}
-}
-
 /* Unbound while nothing happens. */
 static void fake_gone_idle(struct kunit *test)
 {
@@ -37,7 +21,7 @@ static void fake_gone_idle(struct kunit *test)
 		warnings = KUNIT_SUPPRESSED_WARNING_COUNT();
 	}
 	KUNIT_EXPECT_EQ(test, warnings, 0);
-	gone_forget_endpoints(t);
+	test_forget_endpoints(t);
 	KUNIT_EXPECT_EQ(test, t->fake->status, VIRTIO_CONFIG_S_ACKNOWLEDGE);
 	test_stop(t);
 
@@ -59,7 +43,7 @@ static void fake_gone_by_surprise(struct kunit *test)
 		warnings = KUNIT_SUPPRESSED_WARNING_COUNT();
 	}
 	KUNIT_EXPECT_EQ(test, warnings, 0);
-	gone_forget_endpoints(t);
+	test_forget_endpoints(t);
 	test_stop(t);
 	test_start(t, NULL, 2);
 }
@@ -108,7 +92,7 @@ static void fake_gone_domains(struct kunit *test)
 		/* The core warns about the domain that is still attached. */
 		fake_unregister(t->fake);
 	}
-	gone_forget_endpoints(t);
+	test_forget_endpoints(t);
 	/* No endpoint is attached any more: what the driver keeps is all there is. */
 	requests = fake_requests(t->fake, FAKE_ANY);
 	for (i = 0; i < 2; i++) {
@@ -180,11 +164,7 @@ static void gone_stops(struct fake_test *t)
 
 static void gone_shut_down(struct fake_test *t)
 {
-	struct device *dev = &t->fake->vdev.dev;
-
-	device_lock(dev);
-	dev->bus->shutdown(dev);
-	device_unlock(dev);
+	ending_run(t, END_SHUTDOWN);
 }
 
 static void gone_unbound(struct fake_test *t)
@@ -256,7 +236,7 @@ static void fake_gone_meanwhile(struct kunit *test)
 
 	kunit_warning_suppress(test) {
 		if (!t->fake->registered)
-			gone_forget_endpoints(t);
+			test_forget_endpoints(t);
 		t->fake->async = false;
 		test_stop(t);
 	}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Each kind of request, by the operation of the IOMMU core that makes a driver send it.
+ * Each kind of request, by the operation of the IOMMU core that makes a driver send it,
+ * and each way in which a driver's use of the device ends.
  */
 #include <linux/ktime.h>
 
@@ -79,4 +80,34 @@ bool operation_reported(struct fake_test *t, enum operation operation)
 	return operation == OP_ATTACH || operation == OP_MAP ||
 	       test_log_says(t, operation_words[operation]) ||
 	       test_log_says(t, operation_names[operation]);
+}
+
+const char * const ending_names[] = { "shutdown", "removal", "suspend" };
+
+static void ending_shutdown(struct device *dev)
+{
+	device_lock(dev);
+	dev->bus->shutdown(dev);
+	device_unlock(dev);
+}
+
+void ending_run(struct fake_test *t, enum ending ending)
+{
+	switch (ending) {
+	case END_SHUTDOWN:
+		ending_shutdown(&t->fake->vdev.dev);
+		break;
+	case END_REMOVAL:
+		fake_unregister(t->fake);
+		test_forget_endpoints(t);
+		break;
+#ifdef CONFIG_PM_SLEEP
+	case END_SUSPEND:
+		KUNIT_EXPECT_EQ(t->test, virtio_device_freeze(&t->fake->vdev),
+				0);
+		break;
+#endif
+	case NR_ENDINGS:
+		break;
+	}
 }

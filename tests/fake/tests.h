@@ -46,6 +46,7 @@ struct test_endpoint {
 	struct test_domain *domain;	/* NULL: the default domain */
 	bool claimed;			/* by iommu_device_claim_dma_owner() */
 	bool uses_dma_api;
+	bool refused;			/* by the device: who knows where it is */
 	struct iommu_attach_handle handle;	/* used by test_replace() */
 };
 
@@ -77,12 +78,15 @@ struct test_domain *test_start_domain(struct fake_test *t,
 				      const struct fake_config *config,
 				      unsigned int nr_endpoints);
 void test_stop(struct fake_test *t);
+void test_forget_endpoints(struct fake_test *t);
+void test_preload(struct fake_test *t, u32 domain, bool bypass, u32 endpoint);
 void test_set_endpoint(struct fake_test *t, unsigned int index,
 		       unsigned int nr_ids);
 void test_set_ids(struct fake_test *t, unsigned int index, unsigned int nr_ids,
 		  const u32 *ids);
 bool test_plug(struct fake_test *t, unsigned int index);
 void test_unplug(struct fake_test *t, unsigned int index);
+bool test_keeps_bypass(void);
 bool test_is_unsafe(void);
 void test_needs_unsafe(struct fake_test *t, const char *why);
 void test_is_slow(struct fake_test *t);
@@ -137,6 +141,20 @@ void operation_start(struct operation_run *run, struct fake_test *t);
 int operation_run(struct operation_run *run, enum operation operation);
 bool operation_tells(enum operation operation);
 bool operation_reported(struct fake_test *t, enum operation operation);
+
+/* How a driver's use of the device ends */
+enum ending {
+	END_SHUTDOWN,
+	END_REMOVAL,
+#ifdef CONFIG_PM_SLEEP
+	END_SUSPEND,
+#endif
+	NR_ENDINGS,
+};
+
+extern const char * const ending_names[];
+
+void ending_run(struct fake_test *t, enum ending ending);
 
 /* agree.c: do the test, the driver and the device agree? */
 bool test_agree(struct fake_test *t);
