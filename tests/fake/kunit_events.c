@@ -54,6 +54,69 @@ static void fake_events_fault(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, test_log_has(t, "", "abcd5000"));
 }
 
+struct handler_case {
+	const char *name;
+	u32 flags;
+	int access;
+};
+
+static const struct handler_case handler_cases[] = {
+	{ "read", VIRTIO_IOMMU_FAULT_F_READ, IOMMU_FAULT_READ },
+	{ "write", VIRTIO_IOMMU_FAULT_F_WRITE, IOMMU_FAULT_WRITE },
+};
+
+KUNIT_ARRAY_PARAM_DESC(handler, handler_cases, name);
+
+struct handler_seen {
+	unsigned int times;
+	struct iommu_domain *domain;
+	struct device *dev;
+	unsigned long iova;
+	int access;
+};
+
+static int events_handler(struct iommu_domain *domain, struct device *dev,
+			  unsigned long iova, int access, void *token)
+{
+	struct handler_seen *seen = token;
+
+	*seen = (struct handler_seen) {
+		.times = seen->times + 1, .domain = domain, .dev = dev,
+		.iova = iova, .access = access,
+	};
+	return 0;
+}
+
+/* Who has set a handler for the domain's faults gets them, and nobody else's. */
+static void fake_events_handler(struct kunit *test)
+{
+	const struct handler_case *param = test->param_value;
+	struct fake_test *t = test->priv;
+	struct test_domain *domain = test_start_domain(t, NULL, 2);
+	struct virtio_iommu_fault fault;
+	struct handler_seen seen = {};
+
+	iommu_set_fault_handler(domain->domain, events_handler, &seen);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 1, domain), 0);
+	fault = events_fault(t->endpoints[0].fake.ids[0]);
+	events_send(t, &fault, 1);
+	KUNIT_EXPECT_EQ(test, seen.times, 0);
+
+	fault.endpoint = cpu_to_le32(t->endpoints[1].fake.ids[0]);
+	fault.flags = cpu_to_le32(param->flags | VIRTIO_IOMMU_FAULT_F_ADDRESS);
+	events_send(t, &fault, 2);
+	KUNIT_EXPECT_EQ(test, seen.times, 2);
+	KUNIT_EXPECT_PTR_EQ(test, seen.domain, domain->domain);
+	KUNIT_EXPECT_PTR_EQ(test, seen.dev, test_dev(t, 1));
+	KUNIT_EXPECT_EQ(test, seen.iova, 0xabcd5000);
+	KUNIT_EXPECT_EQ(test, seen.access, param->access);
+
+	/* Out of the domain, out of its handler's sight */
+	test_detach(t, 1);
+	events_send(t, &fault, 1);
+	KUNIT_EXPECT_EQ(test, seen.times, 2);
+}
+
 /* A fault of an endpoint that nobody knows is reported with its number. */
 static void fake_events_unknown_endpoint(struct kunit *test)
 {
@@ -232,6 +295,7 @@ static void fake_events_unplugged(struct kunit *test)
 
 static struct kunit_case fake_events_cases[] = {
 	KUNIT_CASE(fake_events_fault),
+	KUNIT_CASE_PARAM(fake_events_handler, handler_gen_params),
 	KUNIT_CASE(fake_events_unknown_endpoint),
 	KUNIT_CASE(fake_events_unplugged),
 	KUNIT_CASE_PARAM(fake_events_size, event_gen_params),

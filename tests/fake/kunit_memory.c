@@ -348,6 +348,10 @@ static void fake_memory_probe(struct kunit *test)
 		}
 		failed += injected;
 		accepted = fake_endpoint_translated(&t->endpoints[0].fake);
+		if (!bound)
+			KUNIT_EXPECT_EQ_MSG(test, t->fake->stats.reset.attached, 0,
+					    "allocation %u failed: ids are attached at the reset",
+					    nth);
 		if (!injected)
 			KUNIT_EXPECT_TRUE(test, bound && accepted);
 		if (bound) {

@@ -57,6 +57,9 @@ static void random_config(struct random_run *run, struct fake_config *config)
 	unsigned int i;
 
 	*config = fake_default_config;
+	/* A real device is what it is. */
+	if (config->quirks)
+		return;
 	for (i = 0; i < ARRAY_SIZE(optional); i++) {
 		if (!pick(run, 4))
 			config->features &= ~BIT_ULL(optional[i]);
@@ -124,7 +127,7 @@ static bool random_alloc(struct random_run *run)
 	domain = test_alloc(run->t, endpoint);
 	if (!domain)
 		return false;
-	if (!pick(run, 4))
+	if (!pick(run, 4) && !(run->t->config.quirks & FAKE_TOP_RANGE))
 		domain->base = run->t->config.input_end + 1 -
 			       TEST_SLOTS * run->t->granule;
 	return true;

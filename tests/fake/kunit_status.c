@@ -250,11 +250,59 @@ static void fake_status_unmap_lost(struct kunit *test)
 	test_expect_agree(t, "after unmapping");
 }
 
+/* What the IOMMU core is told of a refused endpoint is what it knows: see attach_dev. */
+static void fake_status_attach_error(struct kunit *test)
+{
+	static const int errors[] = { -EINVAL, -ENOMEM, -ENODEV, -ENOSPC, -EBUSY };
+	static const u8 types[] = { VIRTIO_IOMMU_T_ATTACH, VIRTIO_IOMMU_T_MAP };
+	struct fake_test *t = test->priv;
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
+	unsigned int i, j;
+
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		int ret;
+
+		test_rule(t, REFUSE(types[i], 0, status_of(test)));
+		ret = test_attach(t, 0, domain);
+		for (j = 0; j < ARRAY_SIZE(errors) && ret != errors[j]; j++)
+			;
+		KUNIT_EXPECT_LT_MSG(test, j, ARRAY_SIZE(errors),
+				    "%d for a request of type %u", ret,
+				    types[i]);
+		if (!ret)
+			test_detach(t, 0);
+		test_clear_rules(t);
+	}
+}
+
+/* A device that says nothing of the length, but writes the status: it is in the message. */
+static void fake_status_used_0(struct kunit *test)
+{
+	const struct status_case *param = test->param_value;
+	struct fake_test *t = test->priv;
+	struct test_domain *domain = test_start_domain(t, NULL, 1);
+	struct fake_rule rule = *REFUSE(VIRTIO_IOMMU_T_ATTACH, 0, param->status);
+	const char *says = param->status > VIRTIO_IOMMU_S_NOMEM ?
+			   "unknown" : param->name;
+
+	rule.used = 0;
+	test_rule(t, &rule);
+	test_log_mark(t);
+	KUNIT_EXPECT_LT(test, test_attach(t, 0, domain), 0);
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_says(t, says),
+			      "nothing is said of \"%s\"", says);
+	KUNIT_EXPECT_FALSE(test, test_log_says(t, "no status"));
+	test_expect_agree(t, "after the failure");
+}
+
 static struct kunit_case fake_status_cases[] = {
 	KUNIT_CASE_PARAM(fake_status_probe, status_gen_params),
 	KUNIT_CASE_PARAM(fake_status_attach, status_gen_params),
 	KUNIT_CASE_PARAM(fake_status_attach_other, status_gen_params),
 	KUNIT_CASE_PARAM(fake_status_attach_ids, status_gen_params),
+	KUNIT_CASE_PARAM(fake_status_attach_error, status_gen_params),
+	KUNIT_CASE_PARAM(fake_status_used_0, status_gen_params),
 	KUNIT_CASE_PARAM(fake_status_replay, status_gen_params),
 	KUNIT_CASE_PARAM(fake_status_replay_other, status_gen_params),
 	KUNIT_CASE_PARAM(fake_status_map, status_gen_params),
