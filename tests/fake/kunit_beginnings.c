@@ -192,8 +192,11 @@ static void beginning_numbers(struct fake_test *t, u32 numbers[NR_NUMBERS])
 {
 	unsigned int i;
 
-	for (i = 0; i < NR_NUMBERS; i++)
+	for (i = 0; i < NR_NUMBERS; i++) {
 		KUNIT_ASSERT_TRUE(t->test, test_plug(t, i));
+		KUNIT_ASSERT_EQ(t->test, fake_group_type(&t->endpoints[i].fake,
+							 "DMA"), 0);
+	}
 	KUNIT_ASSERT_EQ(t->test, iommu_device_claim_dma_owner(test_dev(t, 2), t),
 			0);
 	t->endpoints[2].claimed = true;

@@ -21,6 +21,18 @@ PARAMETERS = {
 }
 # A wait of ten seconds with interrupts off is longer than this watchdog waits, whatever its phase.
 COMMAND_LINES = {MODULE: "sysctl.kernel.watchdog_thresh=6", DEBUG: ""}
+
+# Once more, over the real devices
+_CONFORMANCE = tuple(f"viommu_fake_{name}" for name in ("basic", "random", "resume", "gone", "stress"))
+_REAL = (
+    fake.Setting("qemu72", (*_CONFORMANCE, "viommu_fake_bypass"), {"personality": "qemu72"}),
+    fake.Setting("qemu10", (*_CONFORMANCE, "viommu_fake_bypass"), {"personality": "qemu10"}),
+    fake.Setting("cloud-hypervisor", _CONFORMANCE, {"personality": "cloud-hypervisor"}),
+    fake.Setting("keep_boot_bypass", ("viommu_fake_endings",), {"keep_boot_bypass": 1}, {"keep_boot_bypass": 1}),
+)
+_IDENTITY = (fake.Setting("identity", ("viommu_fake_endings", "viommu_fake_endpoints"), {}),)
+SETTINGS = {"": _REAL, "iommu.passthrough=1": _IDENTITY}
+SETTING_PARAMETERS = {"unsafe": 1, "sequences": 30, "stress_seconds": 2}
 THOUSANDS = {"unsafe": 1, "sequences": 4000}
 
 
@@ -65,6 +77,44 @@ def test_case(runs, flavour, case):
     failed = [str(result) for result in results if result.verdict == "failed"]
     assert not failed, "\n".join(failed)
     assert any(result.verdict == "passed" for result in results), f"{case} was skipped"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """What becomes of the suites of all settings that a kernel command line is good for."""
+
+    @cache
+    def run(command_line):
+        return fake.run_settings(
+            tmp_path_factory.mktemp("fake-settings"),
+            MODULE,
+            SETTINGS[command_line],
+            parameters=SETTING_PARAMETERS,
+            timeout=300,
+            command_line=command_line,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "command_line, setting, suite",
+    [
+        pytest.param(command_line, setting.name, suite, id=f"{setting.name}-{suite}")
+        for command_line, each in SETTINGS.items()
+        for setting in each
+        for suite in setting.suites
+    ],
+)
+def test_setting(settings, command_line, setting, suite):
+    run = settings(command_line).get((setting, suite))
+    assert run, "the guest did not live to this suite"
+    assert run.error is None, f"{run.error}"
+    assert any(result.verdict == "passed" for result in run.results), run.console
+    failed = [str(result) for result in run.results if result.verdict == "failed"]
+    assert not failed, "\n".join(failed)
+    splats = log.splats(run.console)
+    assert not splats, "\n\n".join(splats)
 
 
 @on_both_kernels

@@ -133,6 +133,15 @@ class Run:
         return [result for result in self.results if result.case == case]
 
 
+class Setting(NamedTuple):
+    """Suites that are run once more: over a real device, say, or over a driver that has parameters."""
+
+    name: str
+    suites: tuple
+    parameters: dict
+    driver: dict = {}
+
+
 class FakeGuest(AgentGuest):
     """A guest with a driver for virtio-iommu, and with no device that it could drive."""
 
@@ -153,14 +162,28 @@ class FakeGuest(AgentGuest):
     def boot(self):
         self.wait_ready(timeout=90)
         for module in (*LIBRARIES, self.driver):
-            self.check(f"insmod /lib/{module}.ko")
+            self.load(module)
         return self
 
-    def run_suites(self, parameters, timeout):
+    def load(self, module, parameters=None, timeout=30):
+        words = "".join(f" {name}={value}" for name, value in (parameters or {}).items())
+        self.check(f"insmod /lib/{module}.ko{words}", timeout)
+
+    def run_suites(self, parameters, timeout, glob=None):
         """Load the fake device, which runs its suites, and unload it again."""
-        words = " ".join(f"{name}={value}" for name, value in parameters.items())
-        self.check(f"insmod /lib/virtio_iommu_fake.ko {words}", timeout)
+        if glob:
+            self.check(f"echo '{glob}' > /sys/module/kunit/parameters/filter_glob")
+        self.load("virtio_iommu_fake", parameters, timeout)
         self.check("rmmod virtio_iommu_fake")
+
+    def run_setting(self, setting, suite, parameters, timeout):
+        """Run a suite as a setting wants it. Returns what the console says of it."""
+        seen = len(self.console)
+        if setting.driver:
+            self.check(f"rmmod {self.driver}")
+            self.load(self.driver, setting.driver)
+        self.run_suites(parameters | setting.parameters, timeout, suite)
+        return self.console[seen:]
 
 
 def run(directory, flavour, driver=RUST_DRIVER, *, parameters, timeout, afterwards=None, **options):
@@ -176,3 +199,21 @@ def run(directory, flavour, driver=RUST_DRIVER, *, parameters, timeout, afterwar
         except GuestError as caught:
             error = caught
     return Run(guest.console, error)
+
+
+def run_settings(directory, flavour, settings, *, parameters, timeout, **options):
+    """Run settings in one guest. Returns a run for each of a setting's suites, up to the one that the guest died of."""
+    runs = {}
+    with FakeGuest(directory, flavour, **options) as guest:
+        guest.boot()
+        for setting in settings:
+            for suite in setting.suites:
+                try:
+                    console, error = guest.run_setting(setting, suite, parameters, timeout), None
+                except GuestError as caught:
+                    console, error = guest.console, caught
+                runs[setting.name, suite] = Run(console, error)
+                if error:
+                    return runs
+        guest.power_off()
+    return runs
