@@ -157,9 +157,9 @@ static void fake_endings(struct kunit *test)
 		KUNIT_EXPECT_EQ_MSG(test, warnings, 0, "%s",
 				    ending_names[ending]);
 		ending_check(t, param, ending);
+		/* The core warns of a domain that is attached to the end. */
 		kunit_warning_suppress(test) {
 			test_stop(t);
-			KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 0);
 		}
 	}
 }

@@ -172,7 +172,7 @@ class FakeGuest(AgentGuest):
     def run_suites(self, parameters, timeout, glob=None):
         """Load the fake device, which runs its suites, and unload it again."""
         if glob:
-            self.check(f"echo '{glob}' > /sys/module/kunit/parameters/filter_glob")
+            self.check(f"printf %s '{glob}' > /sys/module/kunit/parameters/filter_glob")
         self.load("virtio_iommu_fake", parameters, timeout)
         self.check("rmmod virtio_iommu_fake")
 
