@@ -387,6 +387,7 @@ void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 /* judge.c: what is left of somebody else */
 void fake_check_old(struct fake_viommu *fake,
 		    const struct model_endpoint *endpoint);
+bool fake_may_detach(struct fake_viommu *fake, u32 domain_id, u32 endpoint_id);
 void fake_refused(struct fake_viommu *fake, const struct fake_request *request,
 		  u8 status);
 

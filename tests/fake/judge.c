@@ -19,6 +19,19 @@ void fake_check_old(struct fake_viommu *fake,
 	}
 }
 
+/*
+ * Whether a driver may detach an endpoint from where it is not: it cannot know what was
+ * there before it, and does not see into a domain that somebody else has left.
+ */
+bool fake_may_detach(struct fake_viommu *fake, u32 domain_id, u32 endpoint_id)
+{
+	struct model_endpoint *endpoint = model_endpoint(&fake->model,
+							 endpoint_id);
+	struct model_domain *domain = model_domain(&fake->model, domain_id);
+
+	return endpoint && (!endpoint->touched || (domain && domain->old));
+}
+
 /* Whether a driver may ask for what it gets refused: what was there before it? */
 static bool fake_may_ask(struct fake_viommu *fake,
 			 const struct fake_request *request, u8 status)
@@ -38,14 +51,16 @@ static bool fake_may_ask(struct fake_viommu *fake,
 				      le32_to_cpu(request->attach.domain));
 		return (endpoint && endpoint->denies) || (domain && domain->old);
 	case VIRTIO_IOMMU_T_DETACH:
-		endpoint = model_endpoint(&fake->model,
-					  le32_to_cpu(request->detach.endpoint));
-		return endpoint && !endpoint->touched;
+		return fake_may_detach(fake,
+				       le32_to_cpu(request->detach.domain),
+				       le32_to_cpu(request->detach.endpoint));
 	case VIRTIO_IOMMU_T_UNMAP:
-		/* Everything of a domain, which turns out not to exist */
+		/* Everything of a domain, which turns out not to be one with mappings */
+		domain = model_domain(&fake->model,
+				      le32_to_cpu(request->unmap.domain));
 		size = le64_to_cpu(request->unmap.virt_end) -
 		       le64_to_cpu(request->unmap.virt_start);
-		return status == VIRTIO_IOMMU_S_NOENT &&
+		return (!domain || domain->old) &&
 		       size >= (config->input_end - config->input_start) / 2;
 	}
 	return false;

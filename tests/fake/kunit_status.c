@@ -33,6 +33,17 @@ KUNIT_ARRAY_PARAM_DESC(status, status_cases, name);
 		FAKE_RULE(_type), .skip = (_skip), .no_effect = true,	\
 		.status = (_status) })
 
+/*
+ * INVAL may mean that somebody else has a domain of another kind with that number: it is
+ * not wrong to try another one, which works.
+ */
+static bool status_may_work(struct kunit *test, int ret)
+{
+	const struct status_case *param = test->param_value;
+
+	return !ret && param->status == VIRTIO_IOMMU_S_INVAL;
+}
+
 static int status_of(struct kunit *test)
 {
 	const struct status_case *param = test->param_value;
@@ -63,13 +74,17 @@ static void fake_status_attach(struct kunit *test)
 {
 	struct fake_test *t = test->priv;
 	struct test_domain *domain = test_start_domain(t, NULL, 1);
+	int ret;
 
 	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_ATTACH, 0, status_of(test)));
-	KUNIT_EXPECT_LT(test, test_attach(t, 0, domain), 0);
+	ret = test_attach(t, 0, domain);
+	if (!status_may_work(test, ret))
+		KUNIT_EXPECT_LT(test, ret, 0);
 	test_expect_agree(t, "after the failure");
 	KUNIT_EXPECT_EQ(test, test_map(t, domain, 1, 1, 0, TEST_RW), 0);
-	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+	if (ret)
+		KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
 	KUNIT_EXPECT_EQ(test, test_map(t, domain, 2, 1, 0, TEST_RW), 0);
 	test_expect_agree(t, "after the second try");
 }
@@ -80,6 +95,7 @@ static void fake_status_attach_other(struct kunit *test)
 	struct fake_test *t = test->priv;
 	struct test_domain *domain = test_start_domain(t, NULL, 1);
 	struct test_domain *other = test_alloc(t, 0);
+	int ret;
 
 	KUNIT_ASSERT_NOT_NULL(test, other);
 	KUNIT_EXPECT_EQ(test, test_map(t, other, 0, 1, 0, TEST_RW), 0);
@@ -87,7 +103,9 @@ static void fake_status_attach_other(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
 
 	test_rule(t, REFUSE(VIRTIO_IOMMU_T_ATTACH, 0, status_of(test)));
-	KUNIT_EXPECT_LT(test, test_replace(t, 0, other), 0);
+	ret = test_replace(t, 0, other);
+	if (!status_may_work(test, ret))
+		KUNIT_EXPECT_LT(test, ret, 0);
 	test_expect_agree(t, "after the failure");
 	KUNIT_EXPECT_EQ(test, test_map(t, domain, 1, 1, 0, TEST_RW), 0);
 	test_expect_agree(t, "after mapping in the old domain");
@@ -267,9 +285,11 @@ static void fake_status_attach_error(struct kunit *test)
 		ret = test_attach(t, 0, domain);
 		for (j = 0; j < ARRAY_SIZE(errors) && ret != errors[j]; j++)
 			;
-		KUNIT_EXPECT_LT_MSG(test, j, ARRAY_SIZE(errors),
-				    "%d for a request of type %u", ret,
-				    types[i]);
+		if (types[i] != VIRTIO_IOMMU_T_ATTACH ||
+		    !status_may_work(test, ret))
+			KUNIT_EXPECT_LT_MSG(test, j, ARRAY_SIZE(errors),
+					    "%d for a request of type %u", ret,
+					    types[i]);
 		if (!ret)
 			test_detach(t, 0);
 		test_clear_rules(t);
@@ -282,14 +302,15 @@ static void fake_status_used_0(struct kunit *test)
 	const struct status_case *param = test->param_value;
 	struct fake_test *t = test->priv;
 	struct test_domain *domain = test_start_domain(t, NULL, 1);
-	struct fake_rule rule = *REFUSE(VIRTIO_IOMMU_T_ATTACH, 0, param->status);
+	struct fake_rule rule = *REFUSE(VIRTIO_IOMMU_T_MAP, 0, param->status);
 	const char *says = param->status > VIRTIO_IOMMU_S_NOMEM ?
 			   "unknown" : param->name;
 
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
 	rule.used = 0;
 	test_rule(t, &rule);
 	test_log_mark(t);
-	KUNIT_EXPECT_LT(test, test_attach(t, 0, domain), 0);
+	KUNIT_EXPECT_LT(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
 	KUNIT_EXPECT_TRUE_MSG(test, test_log_says(t, says),
 			      "nothing is said of \"%s\"", says);
 	KUNIT_EXPECT_FALSE(test, test_log_says(t, "no status"));

@@ -126,7 +126,7 @@ static u8 fake_detach(struct fake_viommu *fake, struct fake_request *request,
 		      bool effect)
 {
 	const struct virtio_iommu_req_detach *detach = &request->detach;
-	struct model_endpoint *endpoint;
+	u32 domain, endpoint;
 	u8 status;
 
 	if (!fake_check_lengths(fake, request, "DETACH",
@@ -140,15 +140,13 @@ static u8 fake_detach(struct fake_viommu *fake, struct fake_request *request,
 	if (!effect)
 		return VIRTIO_IOMMU_S_OK;
 
-	endpoint = model_endpoint(&fake->model, le32_to_cpu(detach->endpoint));
-	status = model_detach(&fake->model, le32_to_cpu(detach->domain),
-			      le32_to_cpu(detach->endpoint));
-	/* A driver cannot know what was there before it. */
+	domain = le32_to_cpu(detach->domain);
+	endpoint = le32_to_cpu(detach->endpoint);
+	status = model_detach(&fake->model, domain, endpoint);
 	if (status && status != VIRTIO_IOMMU_S_UNSUPP &&
-	    (!endpoint || endpoint->touched))
+	    !fake_may_detach(fake, domain, endpoint))
 		fake_violation(fake, "DETACH: endpoint %u is not in domain %u",
-			       le32_to_cpu(detach->endpoint),
-			       le32_to_cpu(detach->domain));
+			       endpoint, domain);
 	return status;
 }
 
