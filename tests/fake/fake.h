@@ -337,6 +337,14 @@ static inline bool fake_negotiated(const struct fake_viommu *fake,
 	return fake->driver_features & BIT_ULL(bit);
 }
 
+/* Whether what is attached to nothing reaches all memory. Without a feature, it is blocked. */
+static inline bool fake_bypasses(const struct fake_viommu *fake)
+{
+	if (fake_negotiated(fake, VIRTIO_IOMMU_F_BYPASS_CONFIG))
+		return fake->model.bypass;
+	return fake_negotiated(fake, VIRTIO_IOMMU_F_BYPASS);
+}
+
 /* fake_viommu.c: the transport */
 struct fake_viommu *fake_create(const struct fake_config *config);
 void fake_machine_reset(struct fake_viommu *fake);

@@ -17,7 +17,7 @@ static bool bypass_is_open(struct fake_test *t, unsigned int endpoint)
 	spin_lock_irqsave(&t->fake->lock, flags);
 	model = model_endpoint(&t->fake->model,
 			       t->endpoints[endpoint].fake.ids[0]);
-	open = model->domain ? model->domain->bypass : t->fake->model.bypass;
+	open = model->domain ? model->domain->bypass : fake_bypasses(t->fake);
 	spin_unlock_irqrestore(&t->fake->lock, flags);
 	return open;
 }

@@ -194,7 +194,7 @@ static bool endpoints_open(struct fake_test *t, unsigned int index)
 {
 	struct model_domain *domain = endpoints_domain(t, index);
 
-	return domain ? domain->bypass : t->fake->model.bypass;
+	return domain ? domain->bypass : fake_bypasses(t->fake);
 }
 
 static void endpoints_refuse(struct fake_test *t,
@@ -216,11 +216,8 @@ static void endpoints_refuse(struct fake_test *t,
 					   ""),
 			      "status %u, %s: nothing is reported", status,
 			      when_names[later]);
-	if (config->features & F(VIRTIO_IOMMU_F_BYPASS_CONFIG))
-		KUNIT_EXPECT_FALSE_MSG(t->test,
-				       endpoints_open(t, param->endpoint),
-				       "status %u, %s", status,
-				       when_names[later]);
+	KUNIT_EXPECT_FALSE_MSG(t->test, endpoints_open(t, param->endpoint),
+			       "status %u, %s", status, when_names[later]);
 	endpoints_work(t, param->endpoint);
 
 	/* The device mends its ways. */

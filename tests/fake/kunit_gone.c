@@ -184,7 +184,7 @@ static const struct gone_case gone_cases[] = {
 	{ "stops", gone_stops },
 	{ "is unplugged", gone_unplugged, .detaches = true },
 	{ "is unbound", gone_unbound, .detaches = true },
-	{ "is shut down", gone_shut_down },
+	{ "is shut down", gone_shut_down, .detaches = true },
 #ifdef CONFIG_PM_SLEEP
 	/* What is mapped meanwhile gets to the device when it is resumed. */
 	{ "is suspended", gone_suspended, .detaches = true },

@@ -110,9 +110,9 @@ def test_setting(settings, command_line, setting, suite):
     run = settings(command_line).get((setting, suite))
     assert run, "the guest did not live to this suite"
     assert run.error is None, f"{run.error}"
-    assert any(result.verdict == "passed" for result in run.results), run.console
     failed = [str(result) for result in run.results if result.verdict == "failed"]
     assert not failed, "\n".join(failed)
+    assert any(result.verdict == "passed" for result in run.results), run.console
     splats = log.splats(run.console)
     assert not splats, "\n\n".join(splats)
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Beginnings: the device has domains of somebody else, who crashed or did not take them
+ * Inheritances: the device has domains of somebody else, who crashed or did not take them
  * back, and keeps them over the driver's reset. Nothing of them reaches this kernel.
  *
  * The device says so if an endpoint is attached to where old mappings are, and counts
@@ -19,7 +19,7 @@ struct old_domains {
 	bool ours;	/* with the ids of this kernel's endpoints, as far as they go */
 };
 
-struct beginning_case {
+struct inherit_case {
 	const char *name;
 	const char *personality;
 	u32 start;	/* of the domain range */
@@ -33,7 +33,7 @@ struct beginning_case {
 
 #define WIDE	.start = 0, .end = U32_MAX, .nr_endpoints = 3, .nr_domains = 2
 
-static const struct beginning_case beginning_cases[] = {
+static const struct inherit_case inherit_cases[] = {
 	{ "endpoints in domains", WIDE, .bypass = 1, .old = { { 1, 6, .ours = true } } },
 	{ "the same after a crash", WIDE, .bypass = 0,
 	  .old = { { 1, 6, .ours = true } } },
@@ -50,7 +50,8 @@ static const struct beginning_case beginning_cases[] = {
 	{ "cloud-hypervisor", "cloud-hypervisor", WIDE, .bypass = 1,
 	  .old = { { 0, 0, .bypass = true }, { 1, 9, .ours = true } } },
 	{ "8 numbers", .start = 1, .end = 8, .bypass = 1,
-	  .old = { { 1, 8, .ours = true } }, .nr_endpoints = 3, .nr_domains = 2 },
+	  .old = { { 1, 8, .ours = true } }, .nr_endpoints = 3, .nr_domains = 2,
+	  .no_bypass = true },
 	{ "8 numbers of strangers", .start = 0, .end = 7, .bypass = 0,
 	  .old = { { 0, 7 } }, .nr_endpoints = 3, .nr_domains = 2,
 	  .no_bypass = true },
@@ -67,10 +68,10 @@ static const struct beginning_case beginning_cases[] = {
 	  .old = { { 5, 7 } }, .nr_endpoints = 1, .no_bypass = true },
 };
 
-KUNIT_ARRAY_PARAM_DESC(beginning, beginning_cases, name);
+KUNIT_ARRAY_PARAM_DESC(inherit, inherit_cases, name);
 
-static void beginning_preload(struct fake_test *t,
-			      const struct beginning_case *param)
+static void inherit_preload(struct fake_test *t,
+			      const struct inherit_case *param)
 {
 	unsigned int i, nr = 0, used = 0;
 	u64 domain;
@@ -91,8 +92,8 @@ static void beginning_preload(struct fake_test *t,
 }
 
 /* The device with what it has from before, and with its driver */
-static void beginning_start(struct fake_test *t,
-			    const struct beginning_case *param)
+static void inherit_start(struct fake_test *t,
+			    const struct inherit_case *param)
 {
 	struct fake_config config = fake_default_config;
 	unsigned int i;
@@ -109,7 +110,7 @@ static void beginning_start(struct fake_test *t,
 	test_create(t, &config);
 	for (i = 0; i < param->nr_endpoints; i++)
 		test_plug(t, i);
-	beginning_preload(t, param);
+	inherit_preload(t, param);
 	kunit_warning_suppress(t->test) {
 		KUNIT_ASSERT_TRUE(t->test, test_register(t));
 		warnings = KUNIT_SUPPRESSED_WARNING_COUNT();
@@ -122,16 +123,16 @@ static void beginning_start(struct fake_test *t,
 }
 
 /* No mapping of before is under an endpoint, or in the way of a new one. */
-static void fake_beginnings(struct kunit *test)
+static void fake_inherit(struct kunit *test)
 {
-	const struct beginning_case *param = test->param_value;
+	const struct inherit_case *param = test->param_value;
 	struct test_domain *domains[TEST_MAX_DOMAINS];
 	struct fake_test *t = test->priv;
 	unsigned int i;
 	int ret;
 
 	test_needs_unsafe(t, "unregisters an IOMMU twice");
-	beginning_start(t, param);
+	inherit_start(t, param);
 	for (i = 0; i < param->nr_domains; i++) {
 		domains[i] = test_alloc(t, i);
 		KUNIT_ASSERT_NOT_NULL(test, domains[i]);
@@ -157,9 +158,9 @@ static void fake_beginnings(struct kunit *test)
 }
 
 /* An endpoint is plugged in that somebody else had in a domain. */
-static void fake_beginnings_plug(struct kunit *test)
+static void fake_inherit_plug(struct kunit *test)
 {
-	static const struct beginning_case param = {
+	static const struct inherit_case param = {
 		"plug", WIDE, .bypass = 0,
 		.old = { { 3, 9 }, { 10, 20, .bypass = true } },
 	};
@@ -168,7 +169,7 @@ static void fake_beginnings_plug(struct kunit *test)
 	unsigned int i;
 
 	test_needs_unsafe(t, "unregisters an IOMMU twice");
-	beginning_start(t, &param);
+	inherit_start(t, &param);
 	for (i = 3; i < 6; i++) {
 		u32 id = STRANGER + i;
 
@@ -186,7 +187,7 @@ static void fake_beginnings_plug(struct kunit *test)
 #define NR_NUMBERS	3
 
 /* The numbers of two domains, and of the one that blocks. */
-static void beginning_numbers(struct fake_test *t, u32 numbers[NR_NUMBERS])
+static void inherit_numbers(struct fake_test *t, u32 numbers[NR_NUMBERS])
 {
 	unsigned int i;
 
@@ -213,7 +214,7 @@ static void beginning_numbers(struct fake_test *t, u32 numbers[NR_NUMBERS])
 }
 
 /* Two loads in a row do not use the same numbers, if there are many. */
-static void fake_beginnings_twice(struct kunit *test)
+static void fake_inherit_twice(struct kunit *test)
 {
 	struct fake_config config = fake_default_config;
 	u32 first[NR_NUMBERS], second[NR_NUMBERS];
@@ -224,11 +225,11 @@ static void fake_beginnings_twice(struct kunit *test)
 	config.quirks |= FAKE_RESET_KEEPS;
 	test_start(t, &config, 0);
 	dev = &t->fake->vdev.dev;
-	beginning_numbers(t, first);
+	inherit_numbers(t, first);
 	device_release_driver(dev);
 	KUNIT_ASSERT_FALSE(test, fake_bound(t->fake));
 	KUNIT_ASSERT_EQ(test, device_attach(dev), 1);
-	beginning_numbers(t, second);
+	inherit_numbers(t, second);
 	for (i = 0; i < NR_NUMBERS; i++) {
 		for (j = 0; j < NR_NUMBERS; j++)
 			KUNIT_EXPECT_NE_MSG(test, first[i], second[j],
@@ -236,18 +237,18 @@ static void fake_beginnings_twice(struct kunit *test)
 	}
 }
 
-static struct kunit_case fake_beginnings_cases[] = {
-	KUNIT_CASE_PARAM(fake_beginnings, beginning_gen_params),
-	KUNIT_CASE(fake_beginnings_plug),
-	KUNIT_CASE(fake_beginnings_twice),
+static struct kunit_case fake_inherit_cases[] = {
+	KUNIT_CASE_PARAM(fake_inherit, inherit_gen_params),
+	KUNIT_CASE(fake_inherit_plug),
+	KUNIT_CASE(fake_inherit_twice),
 	{}
 };
 
-static struct kunit_suite fake_beginnings_suite = {
-	.name = "viommu_fake_beginnings",
+static struct kunit_suite fake_inherit_suite = {
+	.name = "viommu_fake_inherit",
 	.init = fake_test_init,
 	.exit = fake_test_exit,
-	.test_cases = fake_beginnings_cases,
+	.test_cases = fake_inherit_cases,
 };
 
-kunit_test_suite(fake_beginnings_suite);
+kunit_test_suite(fake_inherit_suite);
