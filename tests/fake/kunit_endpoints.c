@@ -219,7 +219,7 @@ static void endpoints_refuse(struct fake_test *t,
 	/* A driver may leave the bypass open for it, but says so. */
 	if (endpoints_open(t, param->endpoint))
 		KUNIT_EXPECT_TRUE_MSG(t->test,
-				      test_log_says(t, "bypass stays open"),
+				      test_log_says(t, "global bypass"),
 				      "status %u, %s: is open in silence",
 				      status, when_names[later]);
 	endpoints_work(t, param->endpoint);
@@ -272,7 +272,6 @@ static void fake_endpoints_ram(struct kunit *test)
 	u64 address, end;
 
 	test_needs_unsafe(t, "unregisters an IOMMU twice");
-	t->refuses_nothing = true;
 	test_start(t, fake_personality("crosvm"), 2);
 	KUNIT_ASSERT_EQ(test, fake_group_type(&t->endpoints[0].fake, "identity"),
 			0);
