@@ -71,7 +71,7 @@ static const struct inherit_case inherit_cases[] = {
 KUNIT_ARRAY_PARAM_DESC(inherit, inherit_cases, name);
 
 static void inherit_preload(struct fake_test *t,
-			      const struct inherit_case *param)
+			    const struct inherit_case *param)
 {
 	unsigned int i, nr = 0, used = 0;
 	u64 domain;
@@ -93,7 +93,7 @@ static void inherit_preload(struct fake_test *t,
 
 /* The device with what it has from before, and with its driver */
 static void inherit_start(struct fake_test *t,
-			    const struct inherit_case *param)
+			  const struct inherit_case *param)
 {
 	struct fake_config config = fake_default_config;
 	unsigned int i;
