@@ -143,15 +143,11 @@ impl VirtioIommu {
     /// while the global bypass is closed yet, lest one is open that still does DMA after all.
     fn quiesce(&self, dev: &virtio::Device<Bound>) {
         self.viommu.detach_all();
-        if self.viommu.has_deserted() {
-            dev_warn!(
-                dev.as_ref(),
-                "global bypass stays closed: an endpoint may go on with its DMA\n"
-            );
-        } else if module_parameters::restore_bypass.value() {
+        let opens = module_parameters::restore_bypass.value() && !self.viommu.has_deserted();
+        if opens {
             self.bypass.restore(dev);
         }
-        self.viommu.close();
+        self.viommu.close(opens);
     }
 }
 
@@ -204,10 +200,11 @@ impl virtio::Driver for VirtioIommu {
         this: Pin<&Self::Data<'bound>>,
     ) -> Result {
         this.viommu.detach_all();
-        if this.viommu.is_behind_itself() {
+        let opens = this.viommu.is_behind_itself();
+        if opens {
             this.bypass.restore(dev);
         }
-        this.viommu.close();
+        this.viommu.close(opens);
         Ok(())
     }
 

@@ -54,4 +54,7 @@ pub(crate) use span::{
     Granule,
     Span, //
 };
-pub(crate) use status::Status;
+pub(crate) use status::{
+    Status,
+    UNANSWERED, //
+};

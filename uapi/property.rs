@@ -30,23 +30,30 @@ use super::{
 
 /// The answer to a PROBE: the status, and the properties that come before it.
 pub(crate) struct ProbeReply<'a> {
-    /// The status. It is [`Status::Missing`] unless the device wrote everything up to the end of
-    /// the tail.
+    /// The status, as [`Status::from_tail`] says. It is [`Status::Ok`] only if the device wrote
+    /// everything up to the end of the tail.
     pub(crate) status: Status,
     /// The properties; none unless the status is [`Status::Ok`].
     pub(crate) properties: Properties<'a>,
 }
 
 impl<'a> ProbeReply<'a> {
-    /// Splits what the device wrote, `written`, into properties and tail.
+    /// Splits what the device was given to write to into properties and tail. It claims to have
+    /// written the first `written` bytes.
     ///
     /// `probe_size` is that of the [`Config`](super::Config): the number of bytes before the tail.
-    pub(crate) fn new(written: &'a [u8], probe_size: u32) -> Self {
+    pub(crate) fn new(writable: &'a [u8], written: usize, probe_size: u32) -> Self {
         // `usize` has at least 32 bits on every architecture.
-        let (properties, status) = match written.split_at_checked(probe_size as usize) {
-            Some((properties, tail)) => (properties, Status::from_tail(tail)),
-            None => (&[][..], Status::Missing),
-        };
+        let size = probe_size as usize;
+        let split = writable.split_at_checked(size);
+        let (properties, status) =
+            match split.map(|(properties, tail)| (properties, tail.first_chunk())) {
+                Some((properties, Some(tail))) => {
+                    let written = written.saturating_sub(size);
+                    (properties, Status::from_tail(tail, written))
+                }
+                _ => (&[][..], Status::Missing),
+            };
 
         Self {
             status,

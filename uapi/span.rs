@@ -73,6 +73,13 @@ impl Span {
         self.last.wrapping_sub(self.first).saturating_add(1)
     }
 
+    /// All but the last granule. There has to be more than that.
+    pub(crate) const fn without_last(self, granule: Granule) -> Self {
+        let last = self.last - granule.bytes();
+        // INVARIANT: It is not reversed, as there is more than one granule.
+        Self { last, ..self }
+    }
+
     /// The addresses that both have; [`None`] if there is none.
     pub(crate) const fn common(self, other: Self) -> Option<Self> {
         let first = if self.first > other.first {

@@ -14,6 +14,10 @@ use kernel::{
 
 use super::TAIL;
 
+/// Written into the tail before the device gets it. No status has this value, so a device that
+/// claims to have answered and wrote nothing is found out.
+pub(crate) const UNANSWERED: u8 = 0xff;
+
 /// How the device answered a request. Virtio 1.3, section 5.13.6.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Status {
@@ -45,14 +49,23 @@ pub(crate) enum Status {
 static_assert!(offset_of!(bindings::virtio_iommu_req_tail, status) == 0);
 
 impl Status {
-    /// Reads the status from that part of the tail which the device wrote, [`TAIL`] bytes if it
-    /// was all of it.
+    /// Reads the status from the tail, of which the device claims to have written so many bytes.
+    ///
+    /// If that is not all of it, the request was not done. But cloud-hypervisor claims to have
+    /// written nothing when it refuses a request, and has written the status: a tail that is not
+    /// as the driver left it, [`UNANSWERED`], says why.
     #[inline]
-    pub(crate) const fn from_tail(written: &[u8]) -> Self {
-        if written.len() < TAIL {
+    pub(crate) const fn from_tail(tail: &[u8; TAIL], written: usize) -> Self {
+        let status = Self::from_byte(tail[0]);
+        if written < TAIL && (tail[0] == UNANSWERED || status.is_ok()) {
             return Status::Missing;
         }
-        match written[0] as u32 {
+        status
+    }
+
+    #[inline]
+    const fn from_byte(byte: u8) -> Self {
+        match byte as u32 {
             bindings::VIRTIO_IOMMU_S_OK => Status::Ok,
             bindings::VIRTIO_IOMMU_S_IOERR => Status::IoErr,
             bindings::VIRTIO_IOMMU_S_UNSUPP => Status::Unsupp,
@@ -62,7 +75,7 @@ impl Status {
             bindings::VIRTIO_IOMMU_S_NOENT => Status::NoEnt,
             bindings::VIRTIO_IOMMU_S_FAULT => Status::Fault,
             bindings::VIRTIO_IOMMU_S_NOMEM => Status::NoMem,
-            _ => Status::Unknown(written[0]),
+            _ => Status::Unknown(byte),
         }
     }
 
@@ -127,7 +140,7 @@ mod tests {
             (9, Status::Unknown(9), Err(EIO)),
             (0xff, Status::Unknown(0xff), Err(EIO)),
         ] {
-            assert_eq!(Status::from_tail(&[value, 0, 0, 0]), status);
+            assert_eq!(Status::from_tail(&[value, 0, 0, 0], TAIL), status);
             assert_eq!(status.to_result(), result);
             assert_eq!(status.is_ok(), result.is_ok());
         }
@@ -135,14 +148,18 @@ mod tests {
 
     #[test]
     fn reserved_bytes_are_ignored() {
-        assert_eq!(Status::from_tail(&[0, 1, 2, 3]), Status::Ok);
-        assert_eq!(Status::from_tail(&[5, 0xff, 0xff, 0xff]), Status::Range);
+        assert_eq!(Status::from_tail(&[0, 1, 2, 3], TAIL), Status::Ok);
+        let range = Status::from_tail(&[5, 0xff, 0xff, 0xff], TAIL);
+        assert_eq!(range, Status::Range);
     }
 
     #[test]
-    fn short_tail_is_no_status() {
+    fn short_tail_is_no_success() {
         for written in 0..TAIL {
-            assert_eq!(Status::from_tail(&[0; TAIL][..written]), Status::Missing);
+            let read = |status| Status::from_tail(&[status, 0, 0, 0], written);
+            assert_eq!(read(0), Status::Missing);
+            assert_eq!(read(UNANSWERED), Status::Missing);
+            assert_eq!(read(6), Status::NoEnt);
         }
         assert_eq!(Status::Missing.to_result(), Err(EIO));
         assert!(!Status::Missing.is_ok());

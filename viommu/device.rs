@@ -241,7 +241,8 @@ impl Viommu {
             return true;
         }
         self.engine.probe(id, size).map_or(true, |(buf, written)| {
-            ProbeReply::new(&buf[written], size).status != Status::NoEnt
+            let reply = ProbeReply::new(&buf[written.start..], written.len(), size);
+            reply.status != Status::NoEnt
         })
     }
 
@@ -279,9 +280,14 @@ impl Viommu {
     }
 
     /// Ends all use of the device, after [`Self::detach_all`]. May sleep.
-    pub(crate) fn close(&self) {
+    ///
+    /// An IOMMU that is behind itself is detached, too, if it can answer that: the global bypass
+    /// `is_open` again.
+    pub(crate) fn close(&self, is_open: bool) {
         let mut places = self.lock_places();
-        places.detach_own(self);
+        if is_open {
+            places.detach_own(self);
+        }
         self.engine.close();
     }
 
@@ -359,7 +365,7 @@ impl driver::Driver for Viommu {
 
     fn release(handle: Pin<&Self::Endpoint>, dev: &device::Device) {
         if has_driver(dev) {
-            dev_warn!(dev, "its IOMMU is taken away from it\n");
+            dev_warn!(dev, "loses its IOMMU: global bypass stays closed\n");
             handle.endpoint.viommu().deserted.store(true, Relaxed);
         }
         handle.endpoint.detach();

@@ -120,27 +120,28 @@ impl PagingDomain {
     /// If it is known that the device maps memory alone, only where there is memory.
     pub(super) fn new_identity(
         viommu: &Arc<Viommu>,
-        spans: impl Iterator<Item = Span> + Clone,
+        spans: impl Iterator<Item = Span>,
     ) -> Result<Arc<Self>> {
         let domain = Self::make(viommu, true)?;
-        if viommu.maps_ram_only() {
-            domain.map_ram(spans)?;
-        } else {
-            for span in spans {
+        for span in spans {
+            if viommu.maps_ram_only() {
+                domain.map_ram(span)?;
+            } else {
                 domain.map_to_itself(span)?;
             }
         }
         Ok(domain)
     }
 
-    fn map_ram(&self, spans: impl Iterator<Item = Span> + Clone) -> Result {
+    /// Maps what is memory in a range to itself.
+    fn map_ram(&self, span: Span) -> Result {
         let granule = self.viommu.config().granule;
         ram::for_each_range(|first, last| {
-            let Some(ram) = Span::new(first, last).and_then(|ram| ram.align_in(granule)) else {
-                return Ok(());
-            };
-            let mut parts = spans.clone().filter_map(|span| span.common(ram));
-            parts.try_for_each(|part| self.map_to_itself(part))
+            let ram = Span::new(first, last).and_then(|ram| ram.align_in(granule));
+            match ram.and_then(|ram| ram.common(span)) {
+                Some(part) => self.map_to_itself(part),
+                None => Ok(()),
+            }
         })
     }
 
@@ -151,24 +152,6 @@ impl PagingDomain {
             flags: MapFlag::Read | MapFlag::Write,
         };
         self.map(mapping, GFP_KERNEL)
-    }
-
-    /// Whether it was made by [`Self::new_identity`].
-    pub(super) fn is_identity(&self) -> bool {
-        self.is_identity
-    }
-
-    /// Maps memory alone, in an identity-mapped domain that nothing is attached to: the device has
-    /// refused the rest. May sleep.
-    pub(super) fn shrink_to_ram(&self, spans: impl Iterator<Item = Span> + Clone) -> Result {
-        while let Some(first) = self.first_mapped() {
-            let _ = self.remove(first, false);
-        }
-        self.map_ram(spans)
-    }
-
-    fn first_mapped(&self) -> Option<Span> {
-        Some(self.state.lock().mappings.next_from(0)?.span)
     }
 
     /// The IOMMU that has this domain.
@@ -260,9 +243,31 @@ impl PagingDomain {
             let complete = self.stage_replay()?;
             engine.sync()?;
             if complete {
-                return engine.sync_map(self.id(), Span::ALL);
+                break;
             }
         }
+        if self.is_identity {
+            return self.replace_refused();
+        }
+        engine.sync_map(self.id(), Span::ALL)
+    }
+
+    /// In an identity-mapped domain: maps only memory where the device has refused to map all.
+    fn replace_refused(&self) -> Result {
+        let mut next = Some(0);
+        while let Some(mapping) = next.and_then(|from| self.state.lock().mappings.next_from(from)) {
+            let span = mapping.span;
+            next = span.last().checked_add(1);
+            if self.sync_map(span).is_ok() {
+                continue;
+            }
+            self.viommu.learn_ram_only();
+            // The device has nothing of it.
+            let _ = self.remove(span, false);
+            self.map_ram(span)?;
+            self.sync_map(span)?;
+        }
+        Ok(())
     }
 
     /// Stages as many mappings as there is room for. Returns whether that was all.

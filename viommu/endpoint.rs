@@ -196,17 +196,7 @@ impl Endpoint {
         self.was_attached.store(true, Relaxed);
 
         let mut places = viommu.lock_places();
-        let mut attached = places.attach(viommu, &self.dev, &self.ids, to);
-        if let (Err(Failure::Incomplete(_)), Attachment::Paging(domain)) = (&attached, to) {
-            if domain.is_identity() && domain.is_empty() {
-                viommu.learn_ram_only();
-                attached = domain
-                    .shrink_to_ram(self.gaps())
-                    .map_err(Failure::Incomplete)
-                    .and_then(|()| places.attach(viommu, &self.dev, &self.ids, to));
-            }
-        }
-        let Err(failure) = attached else {
+        let Err(failure) = places.attach(viommu, &self.dev, &self.ids, to) else {
             return Ok(());
         };
         if first {
@@ -291,7 +281,7 @@ fn add_regions(
     probe_size: u32,
 ) -> Result {
     let (buf, written) = viommu.engine().probe(id, probe_size)?;
-    let reply = ProbeReply::new(&buf[written], probe_size);
+    let reply = ProbeReply::new(&buf[written.start..], written.len(), probe_size);
     match reply.status {
         Status::Ok => (),
         Status::NoEnt => return Err(ENOENT),

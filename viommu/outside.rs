@@ -52,13 +52,16 @@ impl Viommu {
     }
 
     /// Whether every device behind the IOMMU that does DMA is an endpoint. Names one that is not.
+    ///
+    /// Firmware told the core which devices these are, when their drivers came. The IOMMU is asked
+    /// now. In a PCI segment without a single endpoint, it has none: even a host bridge is one.
     fn has_all(&self, vdev: &virtio::Device<Bound>) -> bool {
         let own = Requester::of(vdev.parent());
         let mut all = !self.has_refused();
         for_each_without_group(|dev, requester| {
             let elsewhere = self
                 .endpoint_id(requester)
-                .is_some_and(|id| !self.knows_endpoint(id));
+                .is_none_or(|id| !self.knows_endpoint(id));
             if own == Some(requester) || elsewhere || !all {
                 return;
             }

@@ -16,12 +16,9 @@ use crate::uapi::{
     Status,
     HOT_READABLE,
     PROBE_READABLE,
-    TAIL, //
+    TAIL,
+    UNANSWERED, //
 };
-
-/// Written into the status before the device gets the slot. No status has this value, so a device
-/// that claims to have answered and wrote nothing is found out.
-const UNANSWERED: u8 = 0xff;
 
 /// What a slot carries.
 pub(super) enum Command {
@@ -126,7 +123,7 @@ impl Slot {
     /// Returns the status that the device gave to a [`Command::Plain`].
     #[inline]
     pub(super) fn status(&self) -> Status {
-        Status::from_tail(&self.tail[..self.written.min(TAIL)])
+        Status::from_tail(&self.tail, self.written)
     }
 
     /// Takes what the device wrote in reply to a [`Command::Probe`]: the memory, and the number of

@@ -420,8 +420,10 @@ static bool random_refused(struct random_run *run,
 	run->refused++;
 	strlcat(run->last, ", refused", sizeof(run->last));
 	/* INVAL: a driver may have found another number. */
-	return !done || (rule.type == VIRTIO_IOMMU_T_ATTACH &&
-			 rule.status == VIRTIO_IOMMU_S_INVAL);
+	if (rule.type == VIRTIO_IOMMU_T_ATTACH)
+		return !done || rule.status == VIRTIO_IOMMU_S_INVAL;
+	/* An identity domain may be made of memory alone. */
+	return !done || step == random_type;
 }
 
 static bool random_step(struct random_run *run)

@@ -303,7 +303,10 @@ static void fake_status_used_0(struct kunit *test)
 	struct fake_test *t = test->priv;
 	struct test_domain *domain = test_start_domain(t, NULL, 1);
 	struct fake_rule rule = *REFUSE(VIRTIO_IOMMU_T_MAP, 0, param->status);
-	const char *says = param->status > VIRTIO_IOMMU_S_NOMEM ?
+	/* 255 may be what a driver has put there itself. */
+	bool known = param->status != U8_MAX;
+	const char *says = !known ? "failed" :
+			   param->status > VIRTIO_IOMMU_S_NOMEM ?
 			   "unknown" : param->name;
 
 	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
@@ -313,7 +316,8 @@ static void fake_status_used_0(struct kunit *test)
 	KUNIT_EXPECT_LT(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
 	KUNIT_EXPECT_TRUE_MSG(test, test_log_says(t, says),
 			      "nothing is said of \"%s\"", says);
-	KUNIT_EXPECT_FALSE(test, test_log_says(t, "no status"));
+	if (known)
+		KUNIT_EXPECT_FALSE(test, test_log_says(t, "no status"));
 	test_expect_agree(t, "after the failure");
 }
 

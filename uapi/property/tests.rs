@@ -279,14 +279,14 @@ mod parser {
         let mut bytes = [0; 36];
         bytes[..24].copy_from_slice(&resv(0, 1, 2));
 
-        let mut reply = ProbeReply::new(&bytes, 32);
+        let mut reply = ProbeReply::new(&bytes, 36, 32);
         assert_eq!(reply.status, Status::Ok);
         assert_eq!(reply.properties.next(), mem(ResvKind::Reserved, 1, 2));
         assert_eq!(reply.properties.next(), None);
 
         // A refusal has no properties, whatever the device left there.
         bytes[32] = 6;
-        let mut reply = ProbeReply::new(&bytes, 32);
+        let mut reply = ProbeReply::new(&bytes, 36, 32);
         assert_eq!(reply.status, Status::NoEnt);
         assert_eq!(reply.properties.next(), None);
     }
@@ -296,14 +296,19 @@ mod parser {
         let mut bytes = [0; 36];
         bytes[..24].copy_from_slice(&resv(0, 1, 2));
         for written in 0..bytes.len() {
-            let mut reply = ProbeReply::new(&bytes[..written], 32);
-            assert_eq!(reply.status, Status::Missing);
-            assert_eq!(reply.properties.next(), None);
+            for there in [written, bytes.len()] {
+                let mut reply = ProbeReply::new(&bytes[..there], written, 32);
+                assert_eq!(reply.status, Status::Missing);
+                assert_eq!(reply.properties.next(), None);
+            }
         }
+        bytes[32] = 6;
+        assert_eq!(ProbeReply::new(&bytes, 0, 32).status, Status::NoEnt);
 
-        assert_eq!(ProbeReply::new(&bytes, u32::MAX).status, Status::Missing);
-        assert_eq!(ProbeReply::new(&bytes, 0).status, Status::IoErr);
-        assert_eq!(ProbeReply::new(&[0; 4], 0).status, Status::Ok);
+        let status = |bytes, probe_size| ProbeReply::new(bytes, bytes.len(), probe_size).status;
+        assert_eq!(status(&bytes[..], u32::MAX), Status::Missing);
+        assert_eq!(status(&bytes[..], 0), Status::IoErr);
+        assert_eq!(status(&[0; 4][..], 0), Status::Ok);
     }
 
     #[test]
