@@ -303,12 +303,6 @@ impl PagingDomain {
     /// Maps a range, in which nothing may be mapped yet. The caller holds no lock.
     #[inline(always)]
     pub(super) fn map(&self, mapping: Mapping, gfp: Flags) -> Result {
-        let request = Request::Map {
-            domain: self.id(),
-            span: mapping.span,
-            phys: mapping.phys,
-            flags: mapping.flags,
-        };
         // What is left of it in the end is dropped without the lock.
         let mut node: Option<Reservation> = None;
         loop {
@@ -329,7 +323,14 @@ impl PagingDomain {
             if !state.presence.covers(mapping.span.first()) {
                 return Ok(());
             }
-            // Under the lock, so that either a replay sends this mapping or the stage does.
+            // Under the lock, so that either a replay sends this mapping or the stage does. The
+            // number may have changed before.
+            let request = Request::Map {
+                domain: self.id(),
+                span: mapping.span,
+                phys: mapping.phys,
+                flags: mapping.flags,
+            };
             let error = match self.viommu.engine().stage(request) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
