@@ -58,11 +58,13 @@ impl Viommu {
     fn has_all(&self, vdev: &virtio::Device<Bound>) -> bool {
         let own = Requester::of(vdev.parent());
         let mut all = !self.has_refused();
-        for_each_without_group(|dev, requester| {
-            let elsewhere = self
-                .endpoint_id(requester)
-                .is_none_or(|id| !self.knows_endpoint(id));
-            if own == Some(requester) || elsewhere || !all {
+        for_each_without_group(|dev| {
+            let mut is_here = false;
+            Requester::for_each_alias(dev, |alias| {
+                let id = self.endpoint_id(alias);
+                is_here |= id.is_some_and(|id| self.knows_endpoint(id));
+            });
+            if own == Requester::of(dev) || !is_here || !all {
                 return;
             }
             all = false;
