@@ -64,3 +64,17 @@ def test_iommu_behind_itself_suspends(guests):
     guest.check("echo devices > /sys/power/pm_test; echo mem > /sys/power/state", timeout=60)
     guest.check("disk-test /dev/vda 1")
     assert guest.trace.since().bypass() == 0
+
+
+RINGS = {"packed": True, "in_order": True, "event_idx": False, "indirect_desc": False}
+
+
+@pytest.mark.parametrize("feature", RINGS)
+def test_rings(guests, feature):
+    """Each form that a ring can have, beside the usual one."""
+    if not qemu.has_property("virtio-iommu-pci", feature):
+        pytest.skip(f"this QEMU's virtio-iommu-pci has no {feature}")
+    guest = guests.boot(iommu={feature.replace("_", "__"): RINGS[feature]})
+    guest.check("disk-test /dev/vda 1")
+    result = guest.run(f"{SELFTESTS}/edu_dma {guest.edu} physical")
+    assert result.status == BLOCKED, f"status {result.status}: {result.output}"
