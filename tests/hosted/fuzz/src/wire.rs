@@ -7,6 +7,7 @@ use kernel::prelude::Error;
 use crate::{
     input::Input,
     uapi::{
+        DomainRange,
         Fault,
         MapFlag,
         MapFlags,
