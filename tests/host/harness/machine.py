@@ -136,6 +136,8 @@ DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048, long=True)
 KCSAN = Flavour("kcsan", variant="kcsan", patience=5, long=True)
 # Spinlocks sleep, interrupts are threads
 PREEMPT_RT = Flavour("preempt-rt", variant="preempt_rt", patience=5, long=True)
+# Swaps, and hibernates
+HIBERNATE = Flavour("hibernate", variant="hibernate", long=True)
 # The driver is a module in this kernel.
 ARM64 = Flavour("arm64", arch="arm64", patience=2)
 ARM64_ACPI = replace(ARM64, name="arm64-acpi", acpi=True)
@@ -178,6 +180,7 @@ class Machine(AgentGuest):
         slots=IOMMU_FIRST,
         regions=(),
         disk=None,
+        nvme_disk=None,
         files=None,
         traced=(),
         reboots=False,
@@ -213,7 +216,7 @@ class Machine(AgentGuest):
         others = [qemu.edu(addr=f"{slots.disk:x}.{function}") for function in range(1, slots.beside_disk + 1)]
         devices = [first, *others, *devices]
         if slots.nvme is not None:
-            self.disks["nvme0n1"] = qemu.disk_image(directory / "nvme.img")
+            self.disks["nvme0n1"] = nvme_disk or qemu.disk_image(directory / "nvme.img")
             devices.append(qemu.nvme(self.disks["nvme0n1"], addr=slots.nvme))
         if slots.edu is not None:
             devices.append(qemu.edu(addr=slots.edu))
