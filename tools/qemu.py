@@ -55,6 +55,13 @@ def has_property(model, name, arch="x86_64"):
     return re.search(rf"^ +{re.escape(name)}=", output(MACHINES[arch][0], "-device", f"{model},help"), re.M) is not None
 
 
+@functools.cache
+def has_model(model, arch="x86_64"):
+    """Whether this QEMU has such a device."""
+    command = [MACHINES[arch][0], "-device", f"{model},help"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 # --- Devices: each function returns arguments for QEMU ----------------------------------------------------
 
 
@@ -66,6 +73,8 @@ def named(properties):
 def device(model, **properties):
     """Any device. Its properties are named as named() says."""
     values = {name: value for name, value in named(properties).items() if value is not None}
+    # QEMU reads the number of a slot as hexadecimal, with or without a prefix.
+    values |= {"addr": hex(values["addr"])} if isinstance(values.get("addr"), int) else {}
     words = [f"{name}={('off', 'on')[value] if isinstance(value, bool) else value}" for name, value in values.items()]
     return ["-device", ",".join([model, *words])]
 
@@ -81,7 +90,7 @@ def iommu(boot_bypass=None, regions=(), arch="x86_64", **properties):
         return device(model, boot_bypass=boot_bypass, **properties, **declared)
     # A list, and that is JSON, where a number for an address would have the function in it.
     properties |= {} if boot_bypass is None else {"boot_bypass": boot_bypass}
-    properties |= {"addr": str(properties["addr"])} if "addr" in properties else {}
+    properties |= {"addr": hex(properties["addr"])} if "addr" in properties else {}
     return ["-device", json.dumps({"driver": model, **named(properties), "reserved-regions": ranges})]
 
 
