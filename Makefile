@@ -82,7 +82,7 @@ TESTED := $(ARCH) $(if $(NAMED),,$(filter-out $(ARCH),arm64))
 TEST_KERNELS.x86_64 := base module passthrough plain
 # Pages of 64 KiB, when arm64 is asked for by its name
 TEST_KERNELS.arm64 := base $(if $(NAMED),64k)
-test-all: TEST_KERNELS.x86_64 += debug kcsan preempt_rt hibernate doctests
+test-all: TEST_KERNELS.x86_64 += debug kcsan preempt_rt hibernate machines doctests
 test-all: TEST_KERNELS.arm64 := base 64k
 # The QEMUs that the suite runs on after the installed one, unless one is asked for
 OTHER_QEMUS := $(if $(QEMU),,10.0 11.1)

@@ -136,6 +136,8 @@ DEBUG = Flavour("debug", variant="debug", patience=5, memory=2048, long=True)
 KCSAN = Flavour("kcsan", variant="kcsan", patience=5, long=True)
 # Spinlocks sleep, interrupts are threads
 PREEMPT_RT = Flavour("preempt-rt", variant="preempt_rt", patience=5, long=True)
+# Has drivers for devices of ordinary machines
+MACHINES = Flavour("machines", variant="machines", long=True)
 # Swaps, and hibernates
 HIBERNATE = Flavour("hibernate", variant="hibernate", long=True)
 # The driver is a module in this kernel.
