@@ -58,8 +58,9 @@ def has_property(model, name, arch="x86_64"):
 @functools.cache
 def has_model(model, arch="x86_64"):
     """Whether this QEMU has such a device."""
+    # For one that it has not, it says so, and ends as if all was well.
     command = [MACHINES[arch][0], "-device", f"{model},help"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return f"{model} options" in subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 # --- Devices: each function returns arguments for QEMU ----------------------------------------------------

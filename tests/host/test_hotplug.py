@@ -93,16 +93,8 @@ def test_disk_is_plugged_used_and_unplugged(guest):
     assert_disk_holds(image, digests["vdb"])
 
 
-def counted(guest):
-    """What grows if an endpoint leaves something behind."""
-    return guest.check(
-        "for what in /sys/kernel/iommu_groups /sys/class/devlink /sys/bus/pci/devices; do"
-        "  echo $what $(ls $what | wc -l); done"
-    )
-
-
 def test_nothing_is_left_behind_after_50_times(guest):
-    port, before = PORTS[0], counted(guest)
+    port, before = PORTS[0], hotplug.counted(guest)
     bdf = port.bdf(guest)
     mark = guest.trace.mark()
     with DiskLoad(guest):
@@ -116,7 +108,7 @@ def test_nothing_is_left_behind_after_50_times(guest):
             )
             guest.wait_until(f"[ ! -e /sys/bus/pci/devices/{bdf} ]")
             assert not hotplug.has(guest, name), f"{name} is still there"
-    after = counted(guest)
+    after = hotplug.counted(guest)
     assert after == before, f"before\n{before}\nafter\n{after}"
     events = guest.trace.since(mark)
     made, gone = len(events.named("get_domain")), len(events.named("put_domain"))

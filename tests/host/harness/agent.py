@@ -119,6 +119,17 @@ class AgentGuest(Guest):
         self._read_until(b"agent ready\n", timeout, "the agent")
         self.answers = True
 
+    def system_reset(self, timeout=10):
+        """Reset the machine, whatever it is at. What the agent has said before is forgotten, for wait_ready()."""
+        self.answers = False
+        mark = self.trace.mark()
+        self.qmp("system_reset")
+        events = self.trace.wait_for(lambda events: events.first("system_reset") is not None, timeout, mark)
+        assert events.first("system_reset") is not None, f"the machine was not reset; the device saw\n{events}"
+        while select.select([self._agent], [], [], 0)[0] and self._agent.recv(65536):
+            pass
+        self._received = b""
+
     def is_ready_within(self, seconds):
         """Whether the agent starts in that time: for boots that should not succeed."""
         deadline = time.monotonic() + seconds

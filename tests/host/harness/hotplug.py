@@ -75,3 +75,11 @@ def unplug(guest, port, name, timeout=40):
             raise qemu.GuestError(f"the guest did not let {name} go in {timeout * guest.patience} s")
         time.sleep(0.05)
     guest.wait_until(f"[ ! -e /sys/bus/pci/devices/{bdf} ]")
+
+
+def counted(guest):
+    """What grows if an endpoint leaves something behind."""
+    return guest.check(
+        "for what in /sys/kernel/iommu_groups /sys/class/devlink /sys/bus/pci/devices; do"
+        "  echo $what $(ls $what | wc -l); done"
+    )
