@@ -40,6 +40,7 @@ help:
 #:   ARCH=arm64         only with guests of that architecture, otherwise with x86_64 and arm64 guests
 #:   T=name             only the tests whose name holds this
 #:   M=lifecycle        only the tests with this mark of pytest's: what is about kexec, shutdown, suspend, hot-plug, ...
+#:   FAILED=1           only those that failed the last time
 #: make test-all      the long tests too, all tests on the debug kernel, some with KCSAN and PREEMPT_RT;
 #:                    then the suite on QEMU 10.0 and 11.1
 #: make soak          everything at once over a fake device, on the debug kernel, for an hour
@@ -98,7 +99,7 @@ test-kernels: setup
 	set -e; $(foreach arch,$(TESTED),for variant in $(TEST_KERNELS.$(arch):base=''); do \
 		tools/build --arch $(arch) --variant "$$variant"; done;)
 
-PYTEST = $(PYTHON) -m pytest tests/host $(TESTED:%=--arch %) $(if $(T),-k '$(T)') $(if $(M),-m '$(M)')
+PYTEST = $(PYTHON) -m pytest tests/host $(TESTED:%=--arch %) $(if $(T),-k '$(T)') $(if $(M),-m '$(M)') $(if $(FAILED),--last-failed)
 
 test: test-kernels
 	$(PYTEST) $(if $(NAMED),--flavour arm64-64k)
