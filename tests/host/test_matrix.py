@@ -306,8 +306,10 @@ def boot(guests, row, mode, directory):
     skip_without(row.needs)
     options = {"slots": BARE, **row.options}
     words = f"{MODES[mode]} {options.pop('command_line', '')}"
-    # After the machine's own devices, which would go to the last of several host bridges.
-    extra = [*options.pop("extra", ()), *(word for device in row.devices(directory) for word in device)]
+    # After the machine's own devices, which would go to the last of several host bridges. The firmware is to leave the
+    # disks alone: QEMU 11.1 looks into its rings once more when the kernel's driver comes, and is refused.
+    devices = [word for device in row.devices(directory) for word in device]
+    extra = ["-boot", "strict=on", *options.pop("extra", ()), *devices]
     return guests.boot(command_line=words, extra=extra, **options)
 
 
