@@ -46,17 +46,19 @@ use kernel::{
 };
 
 use super::{
-    attachment::{
+    attached::{
         Attachment,
+        Places,
         PlainDomain, //
     },
     domain::PagingDomain,
     domain_handle::DomainHandle,
+    domain_ids::DomainIds,
     endpoint::EndpointHandle,
-    ids::DomainIds,
-    places::Places,
-    request::Engine,
-    slot::Slot,
+    engine::{
+        Engine,
+        Slot, //
+    },
     table::EndpointTable, //
 };
 use crate::uapi::{

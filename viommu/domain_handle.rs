@@ -17,11 +17,13 @@ use kernel::{
 };
 
 use super::{
-    attachment::Attachment,
+    attached::Attachment,
     device::Viommu,
-    domain::PagingDomain,
-    endpoint::EndpointHandle,
-    mappings::Mapping, //
+    domain::{
+        Mapping,
+        PagingDomain, //
+    },
+    endpoint::EndpointHandle, //
 };
 use crate::uapi::Span;
 

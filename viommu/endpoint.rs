@@ -25,10 +25,12 @@ use kernel::{
 };
 
 use super::{
-    attachment::Attachment,
+    attached::{
+        Attachment,
+        Failure, //
+    },
     device::Viommu,
-    place::Failure,
-    regions::{
+    reserved::{
         Gaps,
         Region,
         Regions, //

@@ -18,63 +18,25 @@ include!("src/mutants.rs");
 
 type Sources = BTreeMap<String, String>;
 
-/// The modules among `known` that `source` names after `super::`.
-fn neighbours<'a>(source: &str, known: &'a [String]) -> Vec<&'a String> {
-    let code: Vec<&str> = source
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect();
-    let uses: String = code
-        .join("\n")
-        .split("super::")
-        .skip(1)
-        .map(|after| after.split(';').next().unwrap_or(""))
-        .collect();
-    let words: Vec<&str> = uses
-        .split(|c: char| !c.is_alphanumeric() && c != '_')
-        .collect();
-    known
-        .iter()
-        .filter(|name| words.contains(&name.as_str()))
+/// The files of the engine, by module.
+fn engine(directory: &Path) -> Sources {
+    let files = fs::read_dir(directory).expect("the engine is there");
+    files
+        .map(|file| {
+            let path = file.expect("the folder can be read").path();
+            println!("cargo:rerun-if-changed={}", path.display());
+            let name = path.file_stem().and_then(|name| name.to_str());
+            let source = fs::read_to_string(&path).expect("the source can be read");
+            (name.expect("a file with a name").to_string(), source)
+        })
         .collect()
 }
 
-/// The engine, and the modules beside it that it needs.
-fn engine(directory: &Path) -> Sources {
-    let known: Vec<String> = fs::read_dir(directory)
-        .expect("viommu/ is there")
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let rust = path.extension()? == "rs";
-            let name = path.file_stem()?.to_str()?.to_string();
-            (rust && name != "mod").then_some(name)
-        })
-        .collect();
-
-    let mut sources = Sources::new();
-    let mut todo = vec!["request".to_string()];
-    while let Some(name) = todo.pop() {
-        if sources.contains_key(&name) {
-            continue;
-        }
-        let path = directory.join(&name).with_extension("rs");
-        println!("cargo:rerun-if-changed={}", path.display());
-        let source = fs::read_to_string(&path).expect("the source can be read");
-        // Not what only its tests use.
-        let code = source.split("#[kunit_tests(").next().unwrap_or("");
-        todo.extend(neighbours(code, &known).into_iter().cloned());
-        sources.insert(name, source);
-    }
-    sources
-}
-
 /// Declares a variant of the engine, with the scenarios beside it.
-fn declare(out: &mut String, name: &str, directory: &Path, sources: &Sources, beside: &Path) {
+fn declare(out: &mut String, name: &str, directory: &Path, beside: &Path) {
     writeln!(out, "#[allow(dead_code, unused)]\npub mod {name} {{").unwrap();
-    for module in sources.keys() {
-        let path = directory.join(module).with_extension("rs");
-        writeln!(out, "    #[path = {path:?}]\n    mod {module};").unwrap();
-    }
+    let engine = directory.join("mod.rs");
+    writeln!(out, "    #[path = {engine:?}]\n    mod engine;").unwrap();
     for module in ["leaving", "rig", "scenarios"] {
         let path = beside.join(module).with_extension("rs");
         writeln!(out, "    #[path = {path:?}]\n    pub mod {module};").unwrap();
@@ -86,7 +48,7 @@ fn main() {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     let project = here.join("../../..").canonicalize().expect("it is there");
-    let directory = project.join("viommu");
+    let directory = project.join("viommu/engine");
     let beside = here.join("src");
     let sources = engine(&directory);
     println!("cargo:rerun-if-changed=src/mutants.rs");
@@ -94,7 +56,7 @@ fn main() {
 
     let mut variants = String::new();
     let mut table = String::new();
-    declare(&mut variants, "genuine", &directory, &sources, &beside);
+    declare(&mut variants, "genuine", &directory, &beside);
     for mutant in MUTANTS {
         let source = sources.get(mutant.module).map_or("", String::as_str);
         if source.matches(mutant.find).count() != 1 {
@@ -113,7 +75,7 @@ fn main() {
                 .expect("OUT_DIR is writable");
         }
         let name = mutant.name.replace('-', "_");
-        declare(&mut variants, &name, &copies, &sources, &beside);
+        declare(&mut variants, &name, &copies, &beside);
         writeln!(
             table,
             "(\"{}\", Some({name}::scenarios::ALL)),",

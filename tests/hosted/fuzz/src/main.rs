@@ -31,11 +31,11 @@ const TARGETS: &[(&str, Target)] = &[
     ("config", wire::config),
     ("event", wire::event),
     ("mappings", viommu::mappings_target::run),
-    ("pending", viommu::pending_target::run),
     ("property", wire::property),
-    ("regions", viommu::regions_target::run),
     ("request", wire::request),
+    ("reserved", viommu::reserved_target::run),
     ("span", span::run),
+    ("unmapped", viommu::unmapped_target::run),
     ("window", viommu::window_target::run),
 ];
 

@@ -3,23 +3,23 @@
 //! Pure parts of the driver, and the targets that look at them.
 
 #[allow(dead_code)]
-#[path = "../../../../viommu/mappings.rs"]
+#[path = "../../../../viommu/domain/mappings.rs"]
 mod mappings;
 #[allow(dead_code)]
-#[path = "../../../../viommu/pending.rs"]
-mod pending;
+#[path = "../../../../viommu/reserved.rs"]
+mod reserved;
 #[allow(dead_code)]
-#[path = "../../../../viommu/regions.rs"]
-mod regions;
+#[path = "../../../../viommu/domain/unmapped.rs"]
+mod unmapped;
 #[allow(dead_code)]
-#[path = "../../../../viommu/window.rs"]
+#[path = "../../../../viommu/engine/window.rs"]
 mod window;
 
 #[path = "mappings_target.rs"]
 pub mod mappings_target;
-#[path = "pending_target.rs"]
-pub mod pending_target;
-#[path = "regions_target.rs"]
-pub mod regions_target;
+#[path = "reserved_target.rs"]
+pub mod reserved_target;
+#[path = "unmapped_target.rs"]
+pub mod unmapped_target;
 #[path = "window_target.rs"]
 pub mod window_target;

@@ -24,7 +24,7 @@ use kernel::{
 };
 
 use super::{
-    request::StageError,
+    engine::StageError,
     rig::{
         attach,
         span,
@@ -56,7 +56,7 @@ fn map_request(page: u64) -> Request {
     }
 }
 
-/// What `viommu/domain.rs` does with the engine, without a memory of what is mapped.
+/// What `viommu/domain/` does with the engine, without a memory of what is mapped.
 #[derive(Clone)]
 struct Domain {
     rig: Rig,

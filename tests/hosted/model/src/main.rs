@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Explores the request engine: `viommu/request.rs` and what it uses, from the same files.
+//! Explores the request engine: `viommu/engine/`, from the same files.
 //!
 //! [shuttle] runs each scenario thousands of times, each time in another order of events; see
 //! [`kernel::model`] for what the world is made of. loom would be exhaustive, but the engine spins:

@@ -30,14 +30,14 @@ pub const MUTANTS: &[Mutant] = &[
     // Nobody notifies for the CPU that is about to, and is interrupted before it does.
     mutant(
         "owed-notification",
-        "request",
+        "mod",
         "looks >= own_notify_at",
         "looks >= u32::MAX",
     ),
     // A sync does not wait for the last request.
     mutant(
         "early-sync",
-        "request",
+        "mod",
         "        if state.answered_before() >= target {
             return Ok(Some(state));
         }
@@ -52,7 +52,7 @@ pub const MUTANTS: &[Mutant] = &[
     // Who watches the counter is told that a request is answered before it is.
     mutant(
         "early-progress",
-        "request",
+        "mod",
         "            self.answered_before.store(state.answered_before(), Release);
         }
         progress
@@ -65,35 +65,35 @@ pub const MUTANTS: &[Mutant] = &[
     // What is in the ring is not notified.
     mutant(
         "unnotified",
-        "queue",
+        "ring",
         "if !ring.kick_prepare() && !owed {",
         "if !(ring.kick_prepare() && false) && !owed {",
     ),
     // What was added during a notification is forgotten.
     mutant(
         "forgotten-kick",
-        "queue",
+        "ring",
         "        self.notifying -= 1;\n",
         "        self.notifying -= 1;\n        self.unkicked = false;\n",
     ),
     // Callers get each other's answers.
     mutant(
         "any-answer",
-        "queue",
+        "ring",
         "(kept.collected && kept.seq == seq)",
         "kept.collected",
     ),
     // Callers do not wait for each other, although there is one place for their answers.
     mutant(
         "no-turns",
-        "request",
+        "mod",
         "        let _alone = self.collecting.lock();\n",
         "",
     ),
     // An answer stays in its slot until its caller comes for it, so that there is one slot less.
     mutant(
         "slot-kept",
-        "queue",
+        "ring",
         "core::mem::swap(&mut slot, &mut slots.kept);",
         "slots.kept = slot;
                 continue;",
@@ -101,21 +101,21 @@ pub const MUTANTS: &[Mutant] = &[
     // Somebody else breaking the queue is not noticed.
     mutant(
         "unnoticed-break",
-        "queue",
+        "ring",
         "self.health == Health::Running && self.queue.is_broken()",
         "self.queue.is_broken() && false",
     ),
     // A device that does not answer is waited for, for ever.
     mutant(
         "no-end",
-        "patience",
+        "timeout",
         "self.overdue > GRACE_LOOKS",
         "self.overdue > u32::MAX - 1",
     ),
     // After a reset, numbers start again.
     mutant(
         "numbers-restart",
-        "queue",
+        "ring",
         "        slots.window.skip_to(self.next());\n",
         "",
     ),
@@ -129,7 +129,7 @@ pub const MUTANTS: &[Mutant] = &[
     // Refusals are forgotten before they come.
     mutant(
         "forgets-early",
-        "request",
+        "mod",
         "        let _ = self.sync();
         self.state.lock().refusals.forget_domain(domain);
 ",
@@ -146,7 +146,7 @@ pub const MUTANTS: &[Mutant] = &[
     // Before the end, endpoints are taken for detached before the device has answered.
     mutant(
         "hasty-end",
-        "request",
+        "mod",
         "            self.stage_some(&mut requests)?;
             self.sync()?;
 ",
@@ -156,7 +156,7 @@ pub const MUTANTS: &[Mutant] = &[
     // Before the end, more endpoints than the ring has room for are forgotten.
     mutant(
         "one-ring-full",
-        "request",
+        "mod",
         "                Err(StageError::Full) => break,
                 Err(StageError::Failed(error)) => return Err(error),
 ",
@@ -205,10 +205,10 @@ pub const MUTANTS: &[Mutant] = &[
     // Memory for a request is waited for, for ever.
     mutant(
         "hope-for-ever",
-        "queue",
-        "if !(idle && self.shortage.get_or_insert_with(Patience::new).is_over()) {",
-        "if !(idle && self.shortage.get_or_insert_with(Patience::new).is_over() && false) {",
+        "ring",
+        "if !(idle && self.shortage.get_or_insert_with(Timeout::new).is_over()) {",
+        "if !(idle && self.shortage.get_or_insert_with(Timeout::new).is_over() && false) {",
     ),
     // A request that cannot be mapped for DMA breaks the device at once.
-    mutant("no-hope", "queue", "if error == ENOMEM ||", "if false ||"),
+    mutant("no-hope", "ring", "if error == ENOMEM ||", "if false ||"),
 ];

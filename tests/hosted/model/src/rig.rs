@@ -27,7 +27,7 @@ use kernel::{
     }, //
 };
 
-use super::request::{
+use super::engine::{
     Engine,
     StageError, //
 };

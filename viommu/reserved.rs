@@ -153,7 +153,7 @@ impl Iterator for Gaps<'_> {
 }
 
 #[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]
-#[kunit_tests(viommu_regions)]
+#[kunit_tests(viommu_reserved)]
 mod tests {
     use super::*;
 

@@ -17,12 +17,12 @@ const MAX_PENDING: usize = 64;
 ///
 /// `count <= MAX_PENDING`. The first `count` elements of `spans` are in ascending order, and no two
 /// touch; the others mean nothing.
-pub(super) struct Pending {
+pub(super) struct Unmapped {
     spans: [Span; MAX_PENDING],
     count: usize,
 }
 
-impl Pending {
+impl Unmapped {
     /// Nothing.
     pub(super) const fn new() -> Self {
         // INVARIANT: No element counts.
@@ -102,7 +102,7 @@ impl Pending {
 }
 
 #[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]
-#[kernel::macros::kunit_tests(viommu_pending)]
+#[kernel::macros::kunit_tests(viommu_unmapped)]
 mod tests {
     use super::*;
 
@@ -111,7 +111,7 @@ mod tests {
     }
 
     /// Takes all ranges out.
-    fn drain(pending: &mut Pending) -> [Option<Span>; 4] {
+    fn drain(pending: &mut Unmapped) -> [Option<Span>; 4] {
         let mut spans = [None; 4];
         for place in &mut spans {
             *place = pending.last();
@@ -123,12 +123,12 @@ mod tests {
 
     #[test]
     fn nothing_at_first() {
-        assert_eq!(drain(&mut Pending::new()), [None; 4]);
+        assert_eq!(drain(&mut Unmapped::new()), [None; 4]);
     }
 
     #[test]
     fn neighbours_become_one() {
-        let mut pending = Pending::new();
+        let mut pending = Unmapped::new();
         for (first, last) in [(10, 19), (20, 29), (0, 9)] {
             assert!(pending.add(span(first, last)));
         }
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_gap_keeps_apart() {
-        let mut pending = Pending::new();
+        let mut pending = Unmapped::new();
         for (first, last) in [(11, 19), (0, 9), (21, 29)] {
             assert!(pending.add(span(first, last)));
         }
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_closed() {
-        let mut pending = Pending::new();
+        let mut pending = Unmapped::new();
         for (first, last) in [(0, 9), (100, 109), (20, 29), (10, 19)] {
             assert!(pending.add(span(first, last)));
         }
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn join_at_the_end_of_the_address_space() {
-        let mut pending = Pending::new();
+        let mut pending = Unmapped::new();
         let middle = 1 << 63;
         assert!(pending.add(span(middle, u64::MAX)));
         assert!(pending.add(span(0, middle - 1)));
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn room_is_bounded() {
-        let mut pending = Pending::new();
+        let mut pending = Unmapped::new();
         for number in 0..MAX_PENDING as u64 {
             assert!(pending.add(span(number * 2, number * 2)));
         }

@@ -4,7 +4,7 @@
 
 use kernel::prelude::*;
 
-use super::regions::{
+use super::reserved::{
     Region,
     Regions, //
 };

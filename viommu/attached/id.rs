@@ -7,17 +7,15 @@ use kernel::{
     prelude::*, //
 };
 
-use super::{
-    attachment::Attachment,
-    device::Viommu, //
-};
+use super::attachment::Attachment;
 use crate::uapi::{
     Request,
     Status, //
 };
+use crate::viommu::device::Viommu;
 
 /// Why an id could not be attached to something else.
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The device refused it.
     Refused(Request, Status),
     /// The device did not answer.

@@ -24,6 +24,13 @@
 //!
 //! Messages are deferred: a console may be behind the very IOMMU, and to write to it maps memory.
 
+mod failures;
+mod refusals;
+mod ring;
+mod slot;
+mod timeout;
+mod window;
+
 use core::{
     iter::Peekable,
     ops::Range, //
@@ -53,23 +60,24 @@ use kernel::{
     }, //
 };
 
-pub(super) use super::queue::{
-    StageError,
-    Stats, //
-};
-use super::{
-    patience::{
-        Patience,
-        ANSWER_TIMEOUT_SECS, //
+pub(crate) use self::{
+    ring::{
+        StageError,
+        Stats, //
     },
-    queue::{
+    slot::Slot, //
+};
+
+use self::{
+    ring::{
         Health,
         RequestQueue,
         Slots, //
     },
-    slot::{
-        Command,
-        Slot, //
+    slot::Command,
+    timeout::{
+        Timeout,
+        ANSWER_TIMEOUT_SECS, //
     }, //
 };
 use crate::uapi::{
@@ -94,7 +102,7 @@ const LOOKS_BEFORE_OWN_NOTIFY: u32 = 8;
 
 /// The request queue of one device.
 #[pin_data]
-pub(super) struct Engine {
+pub(crate) struct Engine {
     dev: ARef<device::Device>,
     /// For one caller after the other that collects an answer: there is one place to keep it.
     #[pin]
@@ -109,7 +117,7 @@ type State<'a> = SpinLockIrqGuard<'a, RequestQueue>;
 
 impl Engine {
     /// Creates the engine over the request virtqueue. May sleep.
-    pub(super) fn new(
+    pub(crate) fn new(
         dev: ARef<device::Device>,
         queue: Virtqueue<Slot>,
     ) -> Result<impl PinInit<Self>> {
@@ -127,14 +135,14 @@ impl Engine {
     ///
     /// Any context. Locks may be held.
     #[inline]
-    pub(super) fn stage(&self, request: Request) -> Result<(), StageError> {
+    pub(crate) fn stage(&self, request: Request) -> Result<(), StageError> {
         self.state.lock().stage(request)
     }
 
     /// Notifies the device of what is staged and waits until it has answered a request.
     ///
     /// Atomic context is fine, but no lock that another user of the engine needs may be held.
-    pub(super) fn make_room(&self) -> Result {
+    pub(crate) fn make_room(&self) -> Result {
         let mut state = self.state.lock();
         if self.reap(&mut state) {
             return Ok(());
@@ -154,13 +162,13 @@ impl Engine {
 
     /// Stages an UNMAP, waiting for room if there is none. The caller holds no lock.
     #[inline]
-    pub(super) fn unmap(&self, domain: u32, span: Span) -> Result {
+    pub(crate) fn unmap(&self, domain: u32, span: Span) -> Result {
         self.stage_unmap(domain, span).map(|_| ())
     }
 
     /// Like [`Self::unmap`] and [`Self::sync`] in a row, at less cost.
     #[inline]
-    pub(super) fn unmap_and_sync(&self, domain: u32, span: Span) -> Result {
+    pub(crate) fn unmap_and_sync(&self, domain: u32, span: Span) -> Result {
         let state = self.stage_unmap(domain, span)?;
         let target = state.next();
         self.wait(state, target).map(|_| ())
@@ -187,7 +195,7 @@ impl Engine {
     ///
     /// Atomic context is fine, but no lock that another user of the engine needs may be held.
     #[inline]
-    pub(super) fn sync(&self) -> Result {
+    pub(crate) fn sync(&self) -> Result {
         let state = self.state.lock();
         let target = state.next();
         self.wait(state, target).map(|_| ())
@@ -195,7 +203,7 @@ impl Engine {
 
     /// Like [`Self::sync`], and fails if the device refused a mapping that touches `span`.
     #[inline]
-    pub(super) fn sync_map(&self, domain: u32, span: Span) -> Result {
+    pub(crate) fn sync_map(&self, domain: u32, span: Span) -> Result {
         let state = self.state.lock();
         let target = state.next();
         let mut state = match self.wait(state, target)? {
@@ -215,7 +223,7 @@ impl Engine {
     /// Reports that the device may go on translating `span`: it is out of use, and did not get an
     /// UNMAP, or did not answer it.
     #[cold]
-    pub(super) fn report_lost_unmap(&self, domain: u32, span: Span) {
+    pub(crate) fn report_lost_unmap(&self, domain: u32, span: Span) {
         let state = self.state.lock();
         // One that is closed has been reset, or is about to be.
         if state.health == Health::Broken && state.refusals.may_complain() {
@@ -229,12 +237,12 @@ impl Engine {
 
     /// The device is about to be told to detach the last endpoint of a domain.
     /// [`Self::forget_domain`] or [`Self::domain_stays`] follows.
-    pub(super) fn domain_is_leaving(&self, domain: u32) {
+    pub(crate) fn domain_is_leaving(&self, domain: u32) {
         self.state.lock().refusals.is_leaving(domain);
     }
 
     /// The endpoint could not be detached.
-    pub(super) fn domain_stays(&self) {
+    pub(crate) fn domain_stays(&self) {
         let mut state = self.state.lock();
         if state.refusals.stays().is_err() {
             state.mark_broken();
@@ -244,7 +252,7 @@ impl Engine {
     /// Forgets what was refused of a domain that has no mapping in the device.
     ///
     /// Atomic context is fine, but no lock that another user of the engine needs may be held.
-    pub(super) fn forget_domain(&self, domain: u32) {
+    pub(crate) fn forget_domain(&self, domain: u32) {
         // What is not answered yet may be refused. If this fails, there are no answers any more.
         let _ = self.sync();
         self.state.lock().refusals.forget_domain(domain);
@@ -253,7 +261,7 @@ impl Engine {
     /// Sends a request and waits for its answer. May sleep.
     ///
     /// Fails if there is none.
-    pub(super) fn call(&self, request: Request) -> Result<Status> {
+    pub(crate) fn call(&self, request: Request) -> Result<Status> {
         self.collect(Command::Plain(request), |answered| answered.status())
     }
 
@@ -262,7 +270,7 @@ impl Engine {
     ///
     /// This is the last thing before [`Self::close`]: it is given [`ANSWER_TIMEOUT_SECS`] in all.
     /// That the device does not know a domain any more is no failure from here on.
-    pub(super) fn detach_all(
+    pub(crate) fn detach_all(
         &self,
         requests: impl Iterator<Item = Request>,
         mut refused: impl FnMut(Request, Status),
@@ -299,7 +307,7 @@ impl Engine {
 
     /// Asks for the properties of an endpoint. Returns the memory that the device wrote to, and the
     /// range of what it wrote there. May sleep.
-    pub(super) fn probe(&self, endpoint: u32, probe_size: u32) -> Result<(KVec<u8>, Range<usize>)> {
+    pub(crate) fn probe(&self, endpoint: u32, probe_size: u32) -> Result<(KVec<u8>, Range<usize>)> {
         let len = Probe::writable(probe_size)
             .and_then(|writable| writable.checked_add(PROBE_READABLE))
             .ok_or(EINVAL)?;
@@ -367,7 +375,7 @@ impl Engine {
     fn wait_longer<'a>(&'a self, mut state: State<'a>, target: u64) -> Result<Option<State<'a>>> {
         let mut looks: u32 = 0;
         let mut own_notify_at = LOOKS_BEFORE_OWN_NOTIFY;
-        let mut patience = Patience::new();
+        let mut timeout = Timeout::new();
         let mut answered_before = state.answered_before();
 
         while state.answered_before() < target {
@@ -386,7 +394,7 @@ impl Engine {
                 return Ok(None);
             }
             looks = looks.saturating_add(1);
-            if looks > LOOKS_BEFORE_OWN_NOTIFY && patience.is_over() {
+            if looks > LOOKS_BEFORE_OWN_NOTIFY && timeout.is_over() {
                 self.give_up(answered_before);
             }
             state = self.state.lock();
@@ -396,7 +404,7 @@ impl Engine {
             if state.answered_before() != answered_before {
                 // It is slow, but it works.
                 answered_before = state.answered_before();
-                patience = Patience::new();
+                timeout = Timeout::new();
             }
         }
         Ok(Some(state))
@@ -457,12 +465,12 @@ impl Engine {
     /// Ends all use of the device: waits end with an error, nothing more is sent.
     ///
     /// Any context. Used at shutdown, suspend and unbind, before the device is reset.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.state.lock().health = Health::Closed;
     }
 
     /// Starts over with a new queue, after [`Self::close`] and a reset of the device. May sleep.
-    pub(super) fn reopen(&self, queue: Virtqueue<Slot>) -> Result {
+    pub(crate) fn reopen(&self, queue: Virtqueue<Slot>) -> Result {
         // Allocated, and dropped, without the lock.
         let slots = Slots::new(&self.dev, &queue)?;
         let old = {
@@ -476,7 +484,7 @@ impl Engine {
     }
 
     /// Returns the counters.
-    pub(super) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Stats {
         self.state.lock().stats()
     }
 }

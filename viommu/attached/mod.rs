@@ -6,6 +6,9 @@
 //! one in common: those behind a bridge that speaks for all of them. What counts is therefore kept
 //! by id, and is what the device was last known to have, also after a failure half-way.
 
+mod attachment;
+mod id;
+
 use kernel::{
     device,
     prelude::*,
@@ -15,14 +18,17 @@ use kernel::{
     }, //
 };
 
+use self::id::Place;
+pub(super) use self::{
+    attachment::{
+        Attachment,
+        PlainDomain, //
+    },
+    id::Failure, //
+};
 use super::{
-    attachment::Attachment,
     device::Viommu,
-    ids::DomainId,
-    place::{
-        Failure,
-        Place, //
-    }, //
+    domain_ids::DomainId, //
 };
 use crate::uapi::{
     Request,

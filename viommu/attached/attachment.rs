@@ -13,14 +13,14 @@ use kernel::{
     }, //
 };
 
-use super::{
+use crate::viommu::{
     device::Viommu,
     domain::PagingDomain,
-    ids::DomainId, //
+    domain_ids::DomainId, //
 };
 
 /// A domain of which the driver knows no more than the number: it never has a mapping.
-pub(super) struct PlainDomain {
+pub(crate) struct PlainDomain {
     id: DomainId,
     /// Attached endpoint ids. Changed with the lock of the places held.
     endpoints: Atomic<usize>,
@@ -28,7 +28,7 @@ pub(super) struct PlainDomain {
 
 impl PlainDomain {
     /// `none` is what stands for no number.
-    pub(super) const fn new(none: u32) -> Self {
+    pub(crate) const fn new(none: u32) -> Self {
         PlainDomain {
             id: DomainId::new(none),
             endpoints: Atomic::new(0),
@@ -36,7 +36,7 @@ impl PlainDomain {
     }
 
     /// The number of the domain.
-    pub(super) fn id(&self) -> &DomainId {
+    pub(crate) fn id(&self) -> &DomainId {
         &self.id
     }
 
@@ -53,7 +53,7 @@ impl PlainDomain {
 
 /// What an endpoint is attached to.
 #[derive(Clone)]
-pub(super) enum Attachment {
+pub(crate) enum Attachment {
     /// No domain; the global bypass field decides about the endpoint's DMA.
     None,
     /// The bypass domain: IO addresses are physical addresses.
@@ -67,7 +67,7 @@ pub(super) enum Attachment {
 
 impl Attachment {
     /// The number of the domain in the device.
-    pub(super) fn id<'a>(&'a self, viommu: &'a Viommu) -> Option<&'a DomainId> {
+    pub(crate) fn id<'a>(&'a self, viommu: &'a Viommu) -> Option<&'a DomainId> {
         match self {
             Attachment::Paging(domain) => Some(domain.number()),
             _ => self.plain(viommu).map(PlainDomain::id),
@@ -92,7 +92,7 @@ impl Attachment {
     }
 
     /// Whether both are the same domain, or none.
-    pub(super) fn is(&self, viommu: &Viommu, other: &Attachment) -> bool {
+    pub(crate) fn is(&self, viommu: &Viommu, other: &Attachment) -> bool {
         match (self.id(viommu), other.id(viommu)) {
             (Some(one), Some(other)) => core::ptr::eq(one, other),
             (None, None) => true,
@@ -101,7 +101,7 @@ impl Attachment {
     }
 
     /// Whether the device has no endpoint id of ours in the domain.
-    pub(super) fn is_empty(&self, viommu: &Viommu) -> bool {
+    pub(crate) fn is_empty(&self, viommu: &Viommu) -> bool {
         match self {
             Attachment::Paging(domain) => domain.is_empty(),
             _ => self
@@ -111,12 +111,12 @@ impl Attachment {
     }
 
     /// Whether the device has all that the domain should have.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.paging().is_none_or(PagingDomain::is_complete)
     }
 
     /// Accounts for an id that was attached.
-    pub(super) fn enter(&self, viommu: &Viommu) -> Result {
+    pub(crate) fn enter(&self, viommu: &Viommu) -> Result {
         if let Some(domain) = self.plain(viommu) {
             domain.enter();
         }
@@ -124,17 +124,17 @@ impl Attachment {
     }
 
     /// Prepares for an id being detached: [`Self::leave`] or [`Self::stay`] follows.
-    pub(super) fn prepare_leave(&self) {
+    pub(crate) fn prepare_leave(&self) {
         self.paging().map_or((), PagingDomain::prepare_leave)
     }
 
     /// Accounts for an id that could not be detached.
-    pub(super) fn stay(&self) {
+    pub(crate) fn stay(&self) {
         self.paging().map_or((), PagingDomain::stay)
     }
 
     /// Accounts for an id that was detached.
-    pub(super) fn leave(&self, viommu: &Viommu) {
+    pub(crate) fn leave(&self, viommu: &Viommu) {
         if let Some(domain) = self.plain(viommu) {
             domain.leave();
         }

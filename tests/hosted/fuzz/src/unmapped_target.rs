@@ -4,22 +4,22 @@
 
 use std::collections::BTreeSet;
 
-use super::pending::Pending;
+use super::unmapped::Unmapped;
 use crate::{
     input::Input,
     uapi::Span, //
 };
 
 pub fn run(input: &mut Input<'_>) {
-    let mut pending = Pending::new();
+    let mut unmapped = Unmapped::new();
     let mut waiting = BTreeSet::new();
     let mut turns = 0;
 
     while !input.is_empty() && turns < 600 {
         turns += 1;
         if input.u8() % 8 == 0 {
-            if let Some(last) = pending.last() {
-                pending.remove_last();
+            if let Some(last) = unmapped.last() {
+                unmapped.remove_last();
                 assert_eq!(waiting.last(), Some(&last.last()));
                 for address in last.first()..=last.last() {
                     assert!(waiting.remove(&address), "{address} was not added");
@@ -34,7 +34,7 @@ pub fn run(input: &mut Input<'_>) {
         if (span.first()..=span.last()).any(|address| waiting.contains(&address)) {
             continue;
         }
-        if pending.add(span) {
+        if unmapped.add(span) {
             waiting.extend(span.first()..=span.last());
         } else {
             // It is full of ranges that do not touch.
@@ -45,8 +45,8 @@ pub fn run(input: &mut Input<'_>) {
         }
     }
 
-    while let Some(last) = pending.last() {
-        pending.remove_last();
+    while let Some(last) = unmapped.last() {
+        unmapped.remove_last();
         for address in last.first()..=last.last() {
             assert!(waiting.remove(&address), "{address} was not added");
         }

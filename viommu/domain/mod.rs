@@ -7,6 +7,9 @@
 //! its first endpoint again. An identity-mapped domain is a paging domain that starts out with its
 //! mappings.
 
+mod mappings;
+mod unmapped;
+
 use core::pin::Pin;
 
 use kernel::{
@@ -21,17 +24,19 @@ use kernel::{
     }, //
 };
 
-use super::{
-    device::Viommu,
-    ids::DomainId,
+pub(super) use self::mappings::Mapping;
+use self::{
     mappings::{
         InsertError,
-        Mapping,
         Mappings,
         Reservation, //
     },
-    pending::Pending,
-    request::StageError, //
+    unmapped::Unmapped, //
+};
+use super::{
+    device::Viommu,
+    domain_ids::DomainId,
+    engine::StageError, //
 };
 use crate::uapi::{
     MapFlag,
@@ -65,7 +70,7 @@ impl Presence {
 struct State {
     mappings: Mappings,
     /// What was unmapped for a later flush.
-    pending: Pending,
+    pending: Unmapped,
     presence: Presence,
     /// Attached endpoint ids. Changed with the lock of the places held as well, as what follows.
     endpoints: usize,
@@ -105,7 +110,7 @@ impl PagingDomain {
                 is_identity,
                 state <- new_spinlock_irq!(State {
                     mappings: Mappings::new(),
-                    pending: Pending::new(),
+                    pending: Unmapped::new(),
                     presence: Presence::Absent,
                     endpoints: 0,
                     incomplete: false,

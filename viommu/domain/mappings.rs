@@ -30,13 +30,13 @@ const REMOVE_BATCH: usize = 128;
 
 /// A mapping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     /// The IO virtual addresses.
-    pub(super) span: Span,
+    pub(crate) span: Span,
     /// The physical address to which the first of them is mapped.
-    pub(super) phys: u64,
+    pub(crate) phys: u64,
     /// What the endpoints may do there.
-    pub(super) flags: MapFlags,
+    pub(crate) flags: MapFlags,
 }
 
 /// The place of a mapping in the tree.

@@ -25,15 +25,15 @@ const GRACE_LOOKS: u32 = 10_000;
 ///
 /// The caller may have disabled interrupts for all of the wait, which is longer than a detector of
 /// lockups puts up with. As the wait ends by itself, they are told.
-pub(super) struct Patience {
+pub(super) struct Timeout {
     started: Option<Instant<Monotonic>>,
     overdue: u32,
 }
 
-impl Patience {
+impl Timeout {
     #[inline]
     pub(super) fn new() -> Self {
-        Patience {
+        Timeout {
             started: None,
             overdue: 0,
         }

@@ -18,12 +18,12 @@ use kernel::{
 };
 
 use super::{
-    patience::{
-        Patience,
-        ANSWER_TIMEOUT_SECS, //
-    },
     refusals::Refusals,
     slot::Slot,
+    timeout::{
+        Timeout,
+        ANSWER_TIMEOUT_SECS, //
+    },
     window::Window, //
 };
 use crate::uapi::Request;
@@ -39,7 +39,7 @@ const MAX_SLOTS: usize = 512;
 const WINDOW_WORDS: usize = 2 * MAX_SLOTS / 64;
 
 /// Why a request cannot be staged now.
-pub(super) enum StageError {
+pub(crate) enum StageError {
     /// There is no room until the device has answered a request: call the engine's `make_room()`
     /// without locks held, and try again.
     Full,
@@ -58,13 +58,13 @@ pub(super) enum Health {
 
 /// Counters of what was sent, for debugfs and for the tests.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Stats {
+pub(crate) struct Stats {
     /// Requests given to the device.
-    pub(super) requests: u64,
+    pub(crate) requests: u64,
     /// Notifications sent to the device.
-    pub(super) notifications: u64,
+    pub(crate) notifications: u64,
     /// Requests that the device refused.
-    pub(super) refused: u64,
+    pub(crate) refused: u64,
 }
 
 /// The slots of one virtqueue. Allocates nothing after [`Slots::new`].
@@ -113,9 +113,9 @@ pub(super) struct RequestQueue {
     /// CPUs that are notifying the device right now.
     notifying: u32,
     /// For how long the device has had no request, because there was no memory to map one for DMA.
-    shortage: Option<Patience>,
+    shortage: Option<Timeout>,
     /// Bounds what is done before the end, once that has begun.
-    end: Option<Patience>,
+    end: Option<Timeout>,
     pub(super) health: Health,
     pub(super) refusals: Refusals,
     requests: u64,
@@ -258,7 +258,7 @@ impl RequestQueue {
             // No memory to map the slot for DMA. The requests in the ring have some; without them
             // there is only hope.
             let idle = self.oldest().is_none();
-            if !(idle && self.shortage.get_or_insert_with(Patience::new).is_over()) {
+            if !(idle && self.shortage.get_or_insert_with(Timeout::new).is_over()) {
                 return StageError::Full;
             }
             dev_err_deferred!(
@@ -376,12 +376,12 @@ impl RequestQueue {
     /// The device is about to be closed.
     pub(super) fn begin_end(&mut self) {
         self.refusals.all_are_leaving();
-        self.end.get_or_insert_with(Patience::new);
+        self.end.get_or_insert_with(Timeout::new);
     }
 
     /// Declares the device broken if it takes too long to be closed.
     pub(super) fn check_end(&mut self) {
-        let late = self.end.as_mut().is_some_and(Patience::is_over);
+        let late = self.end.as_mut().is_some_and(Timeout::is_over);
         if late && self.health == Health::Running {
             dev_err_deferred!(
                 self.dev,
