@@ -38,9 +38,9 @@ use viommu::{
     bypass::GlobalBypass,
     config,
     debugfs::DebugFs,
-    device::Viommu,
+    endpoint_table::EndpointTable,
     events::EventQueue,
-    table::EndpointTable, //
+    iommu::Viommu, //
 };
 
 const REQUEST_QUEUE: usize = 0;
@@ -136,18 +136,25 @@ impl VirtioIommu {
         }
     }
 
-    /// Leaves the device as the next user of the machine expects it: a kernel that may know nothing
-    /// of IOMMUs. The caller has made sure that no endpoint does DMA any more.
+    /// Ends all use of the device, which is about to be reset. The caller has made sure that no
+    /// endpoint does DMA any more.
     ///
-    /// The device may keep its domains over the reset that follows. So the endpoints are detached,
-    /// while the global bypass is closed yet, lest one is open that still does DMA after all.
-    fn quiesce(&self, dev: &virtio::Device<Bound>) {
+    /// The device may keep its domains over the reset. So the endpoints are detached, while the
+    /// global bypass is closed yet, lest one is open that still does DMA after all. Then, if it
+    /// `opens`, the field gets the value back that the next user of the machine expects: a kernel
+    /// that may know nothing of IOMMUs.
+    fn leave(&self, dev: &virtio::Device<Bound>, opens: bool) {
         self.viommu.detach_all();
-        let opens = module_parameters::restore_bypass.value() && !self.viommu.has_deserted();
         if opens {
             self.bypass.restore(dev);
         }
         self.viommu.close(opens);
+    }
+
+    /// [`Self::leave`], for good.
+    fn quiesce(&self, dev: &virtio::Device<Bound>) {
+        let opens = module_parameters::restore_bypass.value() && !self.viommu.has_deserted();
+        self.leave(dev, opens);
     }
 }
 
@@ -199,12 +206,8 @@ impl virtio::Driver for VirtioIommu {
         dev: &'bound virtio::Device<Core<'_>>,
         this: Pin<&Self::Data<'bound>>,
     ) -> Result {
-        this.viommu.detach_all();
-        let opens = this.viommu.is_behind_itself();
-        if opens {
-            this.bypass.restore(dev);
-        }
-        this.viommu.close(opens);
+        // Its own rings have to be where they are when it resumes.
+        this.leave(dev, this.viommu.is_behind_itself());
         Ok(())
     }
 

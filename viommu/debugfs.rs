@@ -14,7 +14,7 @@ use kernel::{
     virtio, //
 };
 
-use super::device::Viommu;
+use super::iommu::Viommu;
 
 /// The debugfs directory of one device. Removed when it is dropped.
 #[pin_data]
@@ -34,7 +34,7 @@ impl DebugFs {
         let dir = Dir::new(&name);
         Ok(try_pin_init!(DebugFs {
             _stats <- dir.read_callback_file(c"stats", viommu, &|viommu, f| {
-                let stats = viommu.engine().stats();
+                let stats = viommu.stats();
                 writeln!(f, "requests {}", stats.requests)?;
                 writeln!(f, "notifications {}", stats.notifications)?;
                 writeln!(f, "refused {}", stats.refused)

@@ -5,7 +5,7 @@
 //! A device may keep its domains over a reset, and come with those of somebody else: of a kernel
 //! that crashed, of another driver, of this driver's last life. Their numbers are not known. So
 //! numbers are taken one after the other, from a random one on, and again after each reset; in a
-//! range where an old one may be met all the same, it is emptied first (see `places.rs`).
+//! range where an old one may be met all the same, it is emptied first (see `attached/`).
 
 use kernel::{
     device,
@@ -44,6 +44,8 @@ struct Used {
 pub(super) struct DomainIds {
     dev: ARef<device::Device>,
     range: DomainRange,
+    /// What stands for no number: nobody's.
+    none: u32,
     #[pin]
     used: Mutex<Used>,
     /// Numbers are of use until the device is reset; this counts the resets, from 1 on.
@@ -57,7 +59,7 @@ impl DomainIds {
         range: DomainRange,
         others: u64,
     ) -> Result<impl PinInit<Self>> {
-        let (_, usable) = range.spare();
+        let (none, usable) = range.spare();
         if usable.count() <= others {
             dev_err!(
                 dev,
@@ -69,6 +71,7 @@ impl DomainIds {
         Ok(pin_init!(DomainIds {
             dev,
             range: usable,
+            none,
             used <- new_mutex!(Used {
                 ids: RBTree::new(),
                 count: 0,
@@ -76,6 +79,15 @@ impl DomainIds {
             }),
             generation: Atomic::new(1),
         }))
+    }
+
+    /// No number, for a domain that has not been used yet.
+    pub(super) fn none(&self) -> DomainId {
+        DomainId {
+            id: Atomic::new(self.none),
+            generation: Atomic::new(0),
+            taken: Atomic::new(false),
+        }
     }
 
     /// Whether a number may be one that the device has a domain for.
@@ -121,7 +133,7 @@ impl DomainIds {
 
 /// The number of a domain.
 ///
-/// Changed with the lock of the places held, and while the device has no endpoint of ours attached
+/// Changed with the lock of what is attached held, and while the device has no endpoint of ours attached
 /// to the domain.
 pub(super) struct DomainId {
     id: Atomic<u32>,
@@ -132,15 +144,6 @@ pub(super) struct DomainId {
 }
 
 impl DomainId {
-    /// No number, for which `none` stands: [`DomainRange::spare`].
-    pub(super) const fn new(none: u32) -> Self {
-        DomainId {
-            id: Atomic::new(none),
-            generation: Atomic::new(0),
-            taken: Atomic::new(false),
-        }
-    }
-
     /// The number. That of a domain that has none yet is nobody else's.
     #[inline]
     pub(super) fn get(&self) -> u32 {

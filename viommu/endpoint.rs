@@ -15,7 +15,6 @@ use kernel::{
     },
     prelude::*,
     sync::{
-        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
@@ -26,10 +25,12 @@ use kernel::{
 
 use super::{
     attached::{
-        Attachment,
-        Failure, //
+        Failure,
+        To, //
     },
-    device::Viommu,
+    device::Device,
+    endpoint_table::Entry,
+    iommu::Viommu,
     reserved::{
         Gaps,
         Region,
@@ -56,109 +57,66 @@ const SW_MSI_WINDOW: Span = match Span::new(0x800_0000, 0x80f_ffff) {
 /// each granule of them, which is not to use up the guest's memory. x86 has 1 MiB, an ITS 64 KiB.
 const MAX_MSI: u64 = 16 << 20;
 
-/// One endpoint device; it may have several ids.
-pub(super) struct Endpoint {
-    viommu: Arc<Viommu>,
-    dev: ARef<device::Device>,
+/// One endpoint device; it may have several ids. What the IOMMU core holds of it.
+pub(crate) struct Endpoint {
+    pub(super) viommu: Arc<Viommu>,
+    /// The device, and who hears of its faults.
+    pub(super) entry: Entry,
+    /// Each once; at least one.
     ids: KVec<u32>,
     /// What the device declared as reserved.
     regions: Regions,
-    /// Who hears of its faults.
-    faults: Arc<FaultSink>,
     /// Whether the core has attached it, or tried to. Changed with the mutex of the group held.
     was_attached: Atomic<bool>,
-}
-
-/// What the IOMMU core holds of an endpoint.
-pub(crate) struct EndpointHandle {
-    pub(super) endpoint: Arc<Endpoint>,
     /// Makes the endpoint shut down and suspend before the IOMMU, and resume after it. None for a
     /// bridge above the IOMMU itself, which the driver core already orders the other way.
     _link: Option<DeviceLink>,
 }
 
-impl EndpointHandle {
+impl Endpoint {
     /// Asks the device about an endpoint. May sleep.
     pub(super) fn new(
         viommu: Arc<Viommu>,
         dev: &device::Device,
         fwspec: FwSpec<'_>,
     ) -> Result<Self> {
-        let link = DeviceLink::new(dev, viommu.dev());
+        let link = DeviceLink::new(dev, &viommu.device.dev);
         if link.is_none() {
             dev_dbg!(dev, "not linked to its IOMMU, which is below it\n");
         }
-        let endpoint = Endpoint::new(viommu, dev, fwspec)?;
-        endpoint.viommu.lock_places().add(&endpoint.ids)?;
-        let handle = EndpointHandle {
-            endpoint,
-            _link: link,
-        };
-        handle
-            .endpoint
-            .viommu
-            .endpoints()
-            .insert(&handle.endpoint)?;
-        Ok(handle)
-    }
-}
-
-impl Drop for EndpointHandle {
-    fn drop(&mut self) {
-        let endpoint = &*self.endpoint;
-        endpoint.viommu.endpoints().remove(endpoint);
-        endpoint.viommu.lock_places().remove(&endpoint.ids);
-    }
-}
-
-impl Endpoint {
-    fn new(viommu: Arc<Viommu>, dev: &device::Device, fwspec: FwSpec<'_>) -> Result<Arc<Self>> {
         let mut ids = KVec::with_capacity(fwspec.ids().len(), GFP_KERNEL)?;
         for id in fwspec.ids() {
             if !ids.contains(id) {
                 ids.push_within_capacity(*id)?;
             }
         }
-        if ids.is_empty() {
+        let Some(&first) = ids.first() else {
             dev_err!(dev, "firmware gives no endpoint id\n");
             return Err(EINVAL);
-        }
-        viommu.learn_numbering(dev, ids[0]);
-        let regions = probe_regions(&viommu, dev, &mut ids)?;
+        };
+        viommu.outside.learn_numbering(dev, first);
+        let regions = probe_regions(&viommu.device, dev, &mut ids)?;
+        let entry = Entry {
+            dev: dev.into(),
+            faults: FaultSink::new(dev)?,
+        };
+        viommu.attached().add(&ids)?;
         let endpoint = Endpoint {
             viommu,
-            dev: dev.into(),
+            entry,
             ids,
             regions,
-            faults: FaultSink::new(dev)?,
             was_attached: Atomic::new(false),
+            _link: link,
         };
-        Ok(Arc::new(endpoint, GFP_KERNEL)?)
-    }
-
-    /// The endpoint's device.
-    pub(super) fn dev(&self) -> &device::Device {
-        &self.dev
-    }
-
-    /// The endpoint's ids, each once; at least one.
-    pub(super) fn ids(&self) -> &[u32] {
-        &self.ids
-    }
-
-    /// Who hears of the endpoint's faults.
-    pub(super) fn faults(&self) -> &Arc<FaultSink> {
-        &self.faults
-    }
-
-    /// The IOMMU that this endpoint is behind.
-    pub(super) fn viommu(&self) -> &Arc<Viommu> {
-        &self.viommu
+        let viommu = &endpoint.viommu;
+        viommu.endpoints.insert(&endpoint.ids, &endpoint.entry)?;
+        Ok(endpoint)
     }
 
     /// What an identity mapping for this endpoint is made of.
     pub(super) fn gaps(&self) -> Gaps<'_> {
-        let Config { input, granule, .. } = *self.viommu.config();
+        let Config { input, granule, .. } = self.viommu.device.config;
         self.regions.gaps(input, granule)
     }
 
@@ -192,19 +150,19 @@ impl Endpoint {
     ///
     /// The first time there is no failure: the core would take the IOMMU away from all other
     /// endpoints, too. The endpoint is blocked then, until it can be attached to something.
-    pub(super) fn attach(&self, to: &Attachment) -> Result {
-        let viommu = &*self.viommu;
+    pub(super) fn attach(&self, to: &To) -> Result {
+        let dev = &*self.entry.dev;
         let first = !self.was_attached.load(Relaxed);
         self.was_attached.store(true, Relaxed);
 
-        let mut places = viommu.lock_places();
-        let Err(failure) = places.attach(viommu, &self.dev, &self.ids, to) else {
+        let mut attached = self.viommu.attached();
+        let Err(failure) = attached.attach(dev, &self.ids, to) else {
             return Ok(());
         };
         if first {
-            let blocked = places.attach(viommu, &self.dev, &self.ids, &Attachment::Blocked);
+            let blocked = attached.attach(dev, &self.ids, &To::Blocked);
             dev_err!(
-                self.dev,
+                dev,
                 "cannot be attached to its domain: {}; {}\n",
                 failure,
                 match blocked {
@@ -215,20 +173,23 @@ impl Endpoint {
             return Ok(());
         }
         // Of a device that is shut down nothing is expected.
-        if !matches!(failure, Failure::Unanswered(ENODEV)) && viommu.may_complain() {
-            dev_err!(
-                self.dev,
-                "cannot be attached to another domain: {}\n",
-                failure
-            );
+        let expected = matches!(failure, Failure::Unanswered(ENODEV));
+        if !expected && self.viommu.may_complain() {
+            dev_err!(dev, "cannot be attached to another domain: {}\n", failure);
         }
         Err(failure.into())
     }
 
     /// Detaches the endpoint, so that the device forgets it. May sleep.
     pub(super) fn detach(&self) {
-        let viommu = &*self.viommu;
-        viommu.lock_places().detach(viommu, &self.dev, &self.ids);
+        self.viommu.attached().detach(&self.entry.dev, &self.ids);
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.viommu.endpoints.remove(&self.ids, &self.entry);
+        self.viommu.attached().remove(&self.ids);
     }
 }
 
@@ -237,31 +198,26 @@ impl Endpoint {
 /// An id that the device does not know is taken out of `ids`: a PCI device behind a conventional
 /// bridge, say, has two, of which some devices see the bridge's alone. Fails with `ENODEV` if it
 /// knows none.
-fn probe_regions(viommu: &Viommu, dev: &device::Device, ids: &mut KVec<u32>) -> Result<Regions> {
+fn probe_regions(iommu: &Device, dev: &device::Device, ids: &mut KVec<u32>) -> Result<Regions> {
     let mut regions = Regions::new();
-    let probe_size = viommu.config().probe_size;
-    if probe_size == 0 {
-        return Ok(regions);
-    }
     let mut result = Ok(());
     let all = ids.len();
     ids.retain(|id| {
         if result.is_err() {
             return true;
         }
-        let known = add_regions(&mut regions, viommu, dev, *id, probe_size);
-        match known {
-            Err(ENOENT) if all > 1 => {
+        let read = iommu.probe(*id, |reply| {
+            add_regions(&mut regions, iommu, dev, *id, reply)
+        });
+        let known = read.and_then(|added| added.unwrap_or(Ok(())));
+        if known == Err(ENOENT) {
+            if all > 1 {
                 dev_info!(dev, "IOMMU does not know endpoint id {}: left out\n", *id);
-                false
             }
-            Err(ENOENT) => false,
-            Err(error) => {
-                result = Err(error);
-                true
-            }
-            Ok(()) => true,
+            return false;
         }
+        result = known;
+        true
     });
     result?;
     if ids.is_empty() {
@@ -274,16 +230,16 @@ fn probe_regions(viommu: &Viommu, dev: &device::Device, ids: &mut KVec<u32>) -> 
     Ok(regions)
 }
 
+/// Adds what the device says of one id.
+///
 /// Fails with `ENOENT`, and without a message, if the device does not know the id.
 fn add_regions(
     regions: &mut Regions,
-    viommu: &Viommu,
+    iommu: &Device,
     dev: &device::Device,
     id: u32,
-    probe_size: u32,
+    reply: ProbeReply<'_>,
 ) -> Result {
-    let (buf, written) = viommu.engine().probe(id, probe_size)?;
-    let reply = ProbeReply::new(&buf[written.start..], written.len(), probe_size);
     match reply.status {
         Status::Ok => (),
         Status::NoEnt => return Err(ENOENT),
@@ -296,12 +252,12 @@ fn add_regions(
     for property in reply.properties {
         match property {
             Ok(Property::ResvMem { kind, span }) => {
-                if matches!(kind, ResvKind::Unknown(_)) && viommu.may_complain() {
+                if matches!(kind, ResvKind::Unknown(_)) && iommu.may_complain() {
                     dev_warn!(dev, "region {} is {}, taken as reserved\n", span, kind);
                 }
                 let mut region = Region { span, kind };
                 if is_too_much_msi(regions, &region) {
-                    if viommu.may_complain() {
+                    if iommu.may_complain() {
                         dev_warn!(dev, "MSI region {} is too large, taken as reserved\n", span);
                     }
                     region.kind = ResvKind::Reserved;
@@ -312,12 +268,12 @@ fn add_regions(
                 }
             }
             Ok(Property::Unknown { type_, .. }) => {
-                if viommu.may_complain() {
+                if iommu.may_complain() {
                     dev_warn!(dev, "unknown property {:#x} is ignored\n", type_);
                 }
             }
             Err(error) => {
-                if viommu.may_complain() {
+                if iommu.may_complain() {
                     dev_err!(dev, "malformed property: {}\n", error);
                 }
                 return Err(error.into());

@@ -23,7 +23,7 @@ use kernel::{
     }, //
 };
 
-use super::table::EndpointTable;
+use super::endpoint_table::EndpointTable;
 use crate::uapi::{
     Fault,
     EVENT_SIZE, //
@@ -151,11 +151,11 @@ impl EventQueue {
         self.endpoints.with(fault.endpoint, |endpoint| {
             if let Some(endpoint) = endpoint {
                 let address = fault.address.unwrap_or(0);
-                endpoint.faults().report(address, fault.access.write);
+                endpoint.faults.report(address, fault.access.write);
             }
             match endpoint {
                 _ if !may_print => (),
-                Some(endpoint) => dev_err_deferred!(endpoint.dev(), "{}\n", fault),
+                Some(endpoint) => dev_err_deferred!(endpoint.dev, "{}\n", fault),
                 None => {
                     dev_err_deferred!(self.dev, "unknown endpoint {}: {}\n", fault.endpoint, fault)
                 }

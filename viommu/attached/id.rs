@@ -4,15 +4,35 @@
 
 use kernel::{
     fmt,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
-use super::attachment::Attachment;
-use crate::uapi::{
-    Request,
-    Status, //
+use crate::{
+    uapi::{
+        Request,
+        Status, //
+    },
+    viommu::{
+        device::Device,
+        domain::Domain, //
+    }, //
 };
-use crate::viommu::device::Viommu;
+
+/// What an id is attached to.
+///
+/// [`None`] is no domain. The global bypass field decides about DMA then, or, where a device has no
+/// such field, it is blocked.
+pub(super) type Attachment = Option<Arc<Domain>>;
+
+/// Whether both are the same domain, or none.
+pub(super) fn is_same(one: &Attachment, other: &Attachment) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
+}
 
 /// Why an id could not be attached to something else.
 pub(crate) enum Failure {
@@ -28,19 +48,15 @@ pub(crate) enum Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Refused(request, status) => f.write_fmt(fmt!("{request}: {status}")),
-            Failure::Unanswered(error) => {
-                f.write_fmt(fmt!("device is out of use ({})", error.to_errno()))
+        let (what, error) = match self {
+            Failure::Refused(request, status) => {
+                return f.write_fmt(fmt!("{request}: {status}"));
             }
-            Failure::NoNumber(error) => {
-                f.write_fmt(fmt!("no number for the domain ({})", error.to_errno()))
-            }
-            Failure::Incomplete(error) => f.write_fmt(fmt!(
-                "mappings of the domain were refused ({})",
-                error.to_errno()
-            )),
-        }
+            Failure::Unanswered(error) => ("device is out of use", error),
+            Failure::NoNumber(error) => ("no number for the domain", error),
+            Failure::Incomplete(error) => ("mappings of the domain were refused", error),
+        };
+        f.write_fmt(fmt!("{what} ({})", error.to_errno()))
     }
 }
 
@@ -63,7 +79,7 @@ impl From<Failure> for Error {
 }
 
 /// What is known of an id.
-pub(super) struct Place {
+pub(super) struct EndpointId {
     pub(super) id: u32,
     /// What the device has it attached to.
     pub(super) now: Attachment,
@@ -79,13 +95,13 @@ pub(super) struct Place {
     pub(super) unknown: bool,
 }
 
-impl Place {
+impl EndpointId {
     pub(super) fn new(id: u32) -> Self {
-        Place {
+        EndpointId {
             id,
-            now: Attachment::None,
-            before: Attachment::None,
-            parked: Attachment::None,
+            now: None,
+            before: None,
+            parked: None,
             users: 1,
             unsure: false,
             unknown: false,
@@ -93,78 +109,77 @@ impl Place {
     }
 
     /// The request that detaches the id, if it is attached.
-    pub(super) fn detach_request(&self, viommu: &Viommu) -> Option<Request> {
+    pub(super) fn detach_request(&self) -> Option<Request> {
         Some(Request::Detach {
-            domain: self.now.id(viommu)?.get(),
+            domain: self.now.as_ref()?.number.get(),
             endpoint: self.id,
         })
     }
 
     /// Detaches the id. May sleep.
-    pub(super) fn detach(&mut self, viommu: &Viommu) -> Result<(), Failure> {
-        if let Some(request) = self.detach_request(viommu) {
-            self.leave_with(viommu, request)?;
+    pub(super) fn detach(&mut self, device: &Device) -> Result<(), Failure> {
+        match self.detach_request() {
+            Some(request) => self.leave_by(device, request),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Sends a request that takes the id from where it is, and accounts for that. May sleep.
-    fn leave_with(&mut self, viommu: &Viommu, request: Request) -> Result<(), Failure> {
-        self.now.prepare_leave();
-        let sent = match viommu.engine().call(request) {
+    fn leave_by(&mut self, device: &Device, request: Request) -> Result<(), Failure> {
+        let send = || match device.engine.call(request) {
             Ok(Status::Ok) => Ok(()),
             Ok(status) => Err(Failure::Refused(request, status)),
             Err(error) => Err(Failure::Unanswered(error)),
         };
-        sent.inspect_err(|_| self.now.stay())?;
-        self.now.leave(viommu);
-        self.now = Attachment::None;
+        match &self.now {
+            Some(domain) => domain.leave_by(send)?,
+            None => send()?,
+        }
+        self.now = None;
         self.unsure = false;
         Ok(())
     }
 
     /// Takes the id from where it is, whatever the device says. May sleep.
-    pub(super) fn let_go(&mut self, viommu: &Viommu) {
-        if self.detach(viommu).is_ok() {
+    pub(super) fn let_go(&mut self, device: &Device) {
+        if self.detach(device).is_ok() {
             return;
         }
-        // It may have left before, or stay for good.
-        let left = core::mem::replace(&mut self.now, Attachment::None);
-        left.leave(viommu);
         self.unsure = false;
-        if let Some(id) = left.id(viommu).filter(|_| left.is_empty(viommu)) {
-            id.abandon();
-            id.spoil();
+        if let Some(domain) = self.now.take() {
+            // The id may have left before, or stay for good.
+            domain.leave();
+            if domain.is_empty() {
+                domain.number.abandon();
+            }
         }
     }
 
-    /// Attaches the id to something else, whose number is known to be of use. May sleep.
-    pub(super) fn attach(&mut self, viommu: &Viommu, to: &Attachment) -> Result<(), Failure> {
-        match to.id(viommu) {
-            Some(domain) => {
-                let request = Request::Attach {
-                    domain: domain.get(),
-                    endpoint: self.id,
-                    bypass: matches!(to, Attachment::Bypass),
-                };
-                let sent = self.leave_with(viommu, request);
-                if let Err(Failure::Refused(_, status)) = &sent {
-                    // QEMU detaches an id before it finds that the domain is of another kind.
-                    self.unsure |= *status == Status::Inval;
-                    let nowhere = self.now.id(viommu).is_none();
-                    self.unknown |= nowhere && *status == Status::NoEnt;
-                }
-                sent?;
+    /// Attaches the id to something else. A domain has a number that is of use. May sleep.
+    pub(super) fn attach(&mut self, device: &Device, to: &Attachment) -> Result<(), Failure> {
+        let Some(domain) = to else {
+            return self.detach(device);
+        };
+        let request = Request::Attach {
+            domain: domain.number.get(),
+            endpoint: self.id,
+            bypass: domain.is_bypass(),
+        };
+        self.leave_by(device, request).inspect_err(|failure| {
+            if let Failure::Refused(_, status) = failure {
+                // QEMU detaches an id before it finds that the domain is of another kind.
+                self.unsure |= *status == Status::Inval;
+                self.unknown |= self.now.is_none() && *status == Status::NoEnt;
             }
-            None => self.detach(viommu)?,
-        }
+        })?;
         self.now = to.clone();
-        self.now.enter(viommu).map_err(Failure::Incomplete)
+        domain.enter().map_err(Failure::Incomplete)
     }
 
     /// Whether the id is there, and its domain with all of its mappings. The device is left alone
     /// then: it may drop a domain's mappings when its only id is attached to it again.
-    pub(super) fn is_at(&self, viommu: &Viommu, there: &Attachment) -> bool {
-        self.now.is(viommu, there) && there.is_complete() && !self.unsure
+    pub(super) fn is_at(&self, there: &Attachment) -> bool {
+        let complete = there.as_ref().is_none_or(|domain| domain.is_complete());
+        is_same(&self.now, there) && complete && !self.unsure
     }
 }

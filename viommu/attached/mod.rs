@@ -6,8 +6,8 @@
 //! one in common: those behind a bridge that speaks for all of them. What counts is therefore kept
 //! by id, and is what the device was last known to have, also after a failure half-way.
 
-mod attachment;
 mod id;
+mod reset;
 
 use kernel::{
     device,
@@ -15,20 +15,23 @@ use kernel::{
     rbtree::{
         RBTree,
         RBTreeNode, //
-    }, //
+    },
+    sync::Arc, //
 };
 
-use self::id::Place;
-pub(super) use self::{
-    attachment::{
-        Attachment,
-        PlainDomain, //
-    },
-    id::Failure, //
+pub(super) use self::id::Failure;
+use self::id::{
+    is_same,
+    Attachment,
+    EndpointId, //
 };
 use super::{
-    device::Viommu,
-    domain_ids::DomainId, //
+    device::Device,
+    domain::{
+        Domain,
+        Kind, //
+    },
+    endpoint_table::EndpointTable, //
 };
 use crate::uapi::{
     Request,
@@ -38,19 +41,56 @@ use crate::uapi::{
 /// How many numbers a domain tries that the device has a domain of another kind for.
 const MAX_NUMBERS: usize = 8;
 
-/// The endpoint ids of a device. Changed with the lock of the places held, which protects it.
-pub(super) struct Places {
-    by_id: RBTree<u32, Place>,
+/// What an endpoint can be attached to.
+pub(super) enum To {
+    /// A domain with mappings.
+    Domain(Arc<Domain>),
+    /// The bypass domain: IO addresses are physical addresses.
+    Identity,
+    /// What blocks: a domain without mappings or, on a device that has no global bypass field and
+    /// blocks what is in no domain, none.
+    Blocked,
+}
+
+/// The endpoint ids of a device.
+///
+/// One after the other attaches and detaches: groups that share a domain do not share a lock.
+pub(super) struct Attached {
+    device: Arc<Device>,
+    endpoints: Arc<EndpointTable>,
+    by_id: RBTree<u32, EndpointId>,
+    /// The bypass domain, and the one that blocks, if the device has the global bypass field.
+    bypass: Attachment,
+    blocked: Attachment,
     /// The id of the IOMMU itself, if its own DMA goes through it.
     own: Option<u32>,
 }
 
-impl Places {
-    pub(super) fn new() -> Self {
-        Places {
+impl Attached {
+    /// No endpoint yet. May sleep.
+    pub(super) fn new(device: Arc<Device>, endpoints: Arc<EndpointTable>) -> Result<Self> {
+        let make = |kind| match device.config.bypass {
+            Some(_) => Domain::new(&device, kind).map(Some),
+            None => Ok(None),
+        };
+        let (bypass, blocked) = (make(Kind::Bypass)?, make(Kind::Paging)?);
+        Ok(Attached {
+            device,
+            endpoints,
             by_id: RBTree::new(),
+            bypass,
+            blocked,
             own: None,
+        })
+    }
+
+    /// Reserves numbers for the bypass domain and for the one that blocks, so that there are some
+    /// when others are in use. The request queue is ready. May sleep.
+    pub(super) fn start(&self) -> Result {
+        for domain in [&self.blocked, &self.bypass].into_iter().flatten() {
+            self.take_number(domain)?;
         }
+        Ok(())
     }
 
     /// Adds an endpoint that has these ids. On failure, none of them. May sleep.
@@ -65,11 +105,11 @@ impl Places {
     }
 
     fn add_one(&mut self, id: u32) -> Result {
-        if let Some(place) = self.by_id.get_mut(&id) {
-            place.users += 1;
+        if let Some(known) = self.by_id.get_mut(&id) {
+            known.users += 1;
             return Ok(());
         }
-        let node = RBTreeNode::new(id, Place::new(id), GFP_KERNEL)?;
+        let node = RBTreeNode::new(id, EndpointId::new(id), GFP_KERNEL)?;
         self.by_id.insert(node);
         Ok(())
     }
@@ -77,9 +117,9 @@ impl Places {
     /// Removes an endpoint that has these ids. It was detached, or never attached.
     pub(super) fn remove(&mut self, ids: &[u32]) {
         for id in ids {
-            if let Some(place) = self.by_id.get_mut(id) {
-                place.users -= 1;
-                if place.users == 0 {
+            if let Some(known) = self.by_id.get_mut(id) {
+                known.users -= 1;
+                if known.users == 0 {
                     self.by_id.remove(id);
                 }
             }
@@ -92,28 +132,32 @@ impl Places {
     /// device does not know is left out, if it knows another one.
     pub(super) fn attach(
         &mut self,
-        viommu: &Viommu,
         dev: &device::Device,
         ids: &[u32],
-        to: &Attachment,
+        to: &To,
     ) -> Result<(), Failure> {
+        let to = match to {
+            To::Domain(domain) => Some(domain.clone()),
+            To::Identity => self.bypass.clone(),
+            To::Blocked => self.blocked.clone(),
+        };
         let mut result = Ok(());
         let mut left_out = 0;
         let mut done = 0;
         for &id in ids {
             done += 1;
-            let Some(place) = self.by_id.get_mut(&id) else {
+            let Some(known) = self.by_id.get_mut(&id) else {
                 continue;
             };
-            place.before = place.now.clone();
-            if place.unknown && left_out + 1 < ids.len() {
+            known.before = known.now.clone();
+            if known.unknown && left_out + 1 < ids.len() {
                 left_out += 1;
                 continue;
             }
-            let Err(failure) = self.move_to(viommu, id, to) else {
+            let Err(failure) = self.move_to(id, &to) else {
                 continue;
             };
-            let unknown = self.by_id.get(&id).is_some_and(|place| place.unknown);
+            let unknown = self.by_id.get(&id).is_some_and(|known| known.unknown);
             if !unknown || left_out + 1 == ids.len() {
                 result = Err(failure);
                 break;
@@ -122,51 +166,47 @@ impl Places {
             dev_info!(dev, "IOMMU does not know endpoint id {}: left out\n", id);
         }
         for &id in &ids[..done] {
-            match result {
-                Ok(()) => self.forget_before(id),
-                Err(_) => self.go_back(viommu, dev, id),
+            let before = self
+                .by_id
+                .get_mut(&id)
+                .and_then(|known| known.before.take());
+            if result.is_err() {
+                self.go_back(dev, id, &before);
             }
         }
         result
-    }
-
-    fn forget_before(&mut self, id: u32) {
-        if let Some(place) = self.by_id.get_mut(&id) {
-            place.before = Attachment::None;
-        }
     }
 
     /// Attaches an id to something else. May sleep.
     ///
     /// On failure it either stays where it is, or is in a paging domain that did not get all of its
     /// mappings.
-    fn move_to(&mut self, viommu: &Viommu, id: u32, to: &Attachment) -> Result<(), Failure> {
+    fn move_to(&mut self, id: u32, to: &Attachment) -> Result<(), Failure> {
         let mut tries = MAX_NUMBERS;
         loop {
-            let Some(place) = self.by_id.get_mut(&id) else {
+            let Some(known) = self.by_id.get_mut(&id) else {
                 return Ok(());
             };
-            if place.is_at(viommu, to) {
+            if known.is_at(to) {
                 return Ok(());
             }
-            if place.now.is(viommu, to) {
+            if is_same(&known.now, to) {
                 // Some devices drop the domain when it is attached again, others do not.
-                place.let_go(viommu);
+                known.let_go(&self.device);
             }
-            let number = to.id(viommu).filter(|_| to.is_empty(viommu));
-            if let Some(number) = number {
-                self.take_number(viommu, number)
-                    .map_err(Failure::NoNumber)?;
+            let fresh = to.as_deref().filter(|domain| domain.is_empty());
+            if let Some(domain) = fresh {
+                self.take_number(domain).map_err(Failure::NoNumber)?;
             }
-            let Some(place) = self.by_id.get_mut(&id) else {
+            let Some(known) = self.by_id.get_mut(&id) else {
                 return Ok(());
             };
-            let attached = place.attach(viommu, to);
-            match (number, &attached) {
-                (Some(number), Err(Failure::Refused(_, Status::Inval))) if tries > 0 => {
+            let attached = known.attach(&self.device, to);
+            match (fresh, &attached) {
+                (Some(domain), Err(Failure::Refused(_, Status::Inval))) if tries > 0 => {
                     // Somebody else's domain of the other kind may have that number.
                     tries -= 1;
-                    number.spoil();
+                    domain.number.spoil();
                 }
                 _ => return attached,
             }
@@ -175,191 +215,73 @@ impl Places {
 
     /// Makes sure that a domain of ours, which nothing is attached to, has a number that the device
     /// has no other domain for. May sleep.
-    fn take_number(&self, viommu: &Viommu, number: &DomainId) -> Result {
-        if number.ensure(viommu.domain_ids())? && viommu.domain_ids().is_narrow() {
-            self.empty(viommu, number.get());
-        }
-        Ok(())
-    }
-
-    /// Reserves numbers for what blocks and for the bypass domain, so that there is one for them
-    /// when the others are in use. May sleep.
-    pub(super) fn reserve(&self, viommu: &Viommu) -> Result {
-        for to in [Attachment::Blocked, Attachment::Bypass] {
-            if let Some(number) = to.id(viommu) {
-                self.take_number(viommu, number)?;
-            }
+    fn take_number(&self, domain: &Domain) -> Result {
+        let ids = &self.device.domain_ids;
+        if domain.number.ensure(ids)? && ids.is_narrow() {
+            self.empty(domain.number.get());
         }
         Ok(())
     }
 
     /// Empties a domain that the device may have for somebody else. May sleep.
-    fn empty(&self, viommu: &Viommu, domain: u32) {
-        let span = viommu.config().input;
-        let unmapped = viommu.engine().call(Request::Unmap { domain, span });
+    fn empty(&self, domain: u32) {
+        let engine = &self.device.engine;
+        let span = self.device.config.input;
+        let unmapped = engine.call(Request::Unmap { domain, span });
         if matches!(unmapped, Ok(Status::NoEnt) | Err(_)) {
             return;
         }
-        for place in self.by_id.values() {
-            if place.now.id(viommu).is_none() {
-                let endpoint = place.id;
-                let _ = viommu.engine().call(Request::Detach { domain, endpoint });
-            }
+        for known in self.by_id.values().filter(|known| known.now.is_none()) {
+            let endpoint = known.id;
+            let _ = engine.call(Request::Detach { domain, endpoint });
         }
     }
 
     /// Returns an id to where it was before. May sleep.
     ///
     /// A domain without some of its mappings is worse than none: if need be, DMA is blocked.
-    fn go_back(&mut self, viommu: &Viommu, dev: &device::Device, id: u32) {
-        let Some(place) = self.by_id.get_mut(&id) else {
-            return;
-        };
-        let before = core::mem::replace(&mut place.before, Attachment::None);
-        if let Err(failure) = self.move_to(viommu, id, &before) {
+    fn go_back(&mut self, dev: &device::Device, id: u32, before: &Attachment) {
+        if let Err(failure) = self.move_to(id, before) {
             dev_err!(dev, "cannot go back to its former domain: {}\n", failure);
-            self.block(viommu, dev, id);
+            self.block(dev, id);
         }
     }
 
     /// Blocks an id that cannot be where it should be. May sleep.
-    fn block(&mut self, viommu: &Viommu, dev: &device::Device, id: u32) {
-        match self.move_to(viommu, id, &Attachment::Blocked) {
+    fn block(&mut self, dev: &device::Device, id: u32) {
+        match self.move_to(id, &self.blocked.clone()) {
             Ok(()) => dev_err!(dev, "domain is lost; DMA is blocked\n"),
-            Err(failure) => {
-                dev_err!(
-                    dev,
-                    "domain is lost, and DMA cannot be blocked: {}\n",
-                    failure
-                )
-            }
+            Err(failure) => dev_err!(
+                dev,
+                "domain is lost, and DMA cannot be blocked: {}\n",
+                failure
+            ),
         }
     }
 
     /// Detaches those ids of an endpoint that no other endpoint has, so that the device forgets
     /// them. May sleep.
-    pub(super) fn detach(&mut self, viommu: &Viommu, dev: &device::Device, ids: &[u32]) {
+    pub(super) fn detach(&mut self, dev: &device::Device, ids: &[u32]) {
         for &id in ids {
-            let Some(place) = self.by_id.get_mut(&id) else {
+            let Some(known) = self.by_id.get_mut(&id).filter(|known| known.users == 1) else {
                 continue;
             };
-            if place.users > 1 {
-                continue;
-            }
-            let Err(failure) = place.detach(viommu) else {
+            let Err(failure) = known.detach(&self.device) else {
                 continue;
             };
             // With the device gone there is nothing to detach from.
             if !matches!(failure, Failure::Unanswered(ENODEV)) {
                 dev_err!(dev, "cannot be detached: {}\n", failure);
-                self.block(viommu, dev, id);
+                self.block(dev, id);
             }
-            if let Some(place) = self.by_id.get_mut(&id) {
-                let left = core::mem::replace(&mut place.now, Attachment::None);
-                if let Attachment::Paging(domain) = &left {
-                    domain.number().abandon();
+            let blocked = self.blocked.clone();
+            let known = self.by_id.get_mut(&id);
+            if let Some(domain) = known.and_then(|known| known.now.take()) {
+                if !is_same(&Some(domain.clone()), &blocked) {
+                    domain.number.abandon();
                 }
-                left.leave(viommu);
+                domain.leave();
             }
         }
-    }
-
-    /// Attaches the IOMMU itself to the bypass domain, so that its own DMA does not depend on the
-    /// global bypass. May sleep.
-    pub(super) fn attach_own(&mut self, viommu: &Viommu, id: u32) -> Result<(), Failure> {
-        if self.own.is_none() {
-            if self.by_id.get(&id).is_some() {
-                return Err(Failure::NoNumber(EBUSY));
-            }
-            self.add_one(id).map_err(Failure::NoNumber)?;
-            self.own = Some(id);
-        }
-        self.move_to(viommu, id, &Attachment::Bypass)
-    }
-
-    /// Whether the IOMMU itself is among the ids.
-    pub(super) fn has_own(&self) -> bool {
-        self.own.is_some()
-    }
-
-    /// Detaches the IOMMU itself again; the global bypass has to be open. May sleep.
-    pub(super) fn detach_own(&mut self, viommu: &Viommu) {
-        if let Some(place) = self.own.and_then(|id| self.by_id.get_mut(&id)) {
-            place.let_go(viommu);
-        }
-    }
-
-    /// Detaches every id but the IOMMU's own, as has to be before a reset: the device may keep its
-    /// domains over that. What they were attached to is remembered for [`Self::resume`]. May sleep.
-    ///
-    /// The device gets a ring-full for each notification, and only so much time for all of it. An
-    /// id that it does not let go is reported.
-    pub(super) fn detach_all(&mut self, viommu: &Viommu) {
-        let by_id = &self.by_id;
-        let requests = by_id
-            .values()
-            .filter(|place| self.own != Some(place.id))
-            .filter_map(|place| place.detach_request(viommu));
-        let detached = viommu.engine().detach_all(requests, |request, status| {
-            let Request::Detach { endpoint, .. } = request else {
-                return;
-            };
-            let found = viommu.endpoints().device(endpoint);
-            let dev = found.as_deref().unwrap_or(viommu.dev());
-            dev_err!(
-                dev,
-                "cannot be detached: {}\n",
-                Failure::Refused(request, status)
-            );
-            if let Some(Attachment::Paging(domain)) = by_id.get(&endpoint).map(|place| &place.now) {
-                domain.number().abandon();
-            }
-        });
-        if let Err(error) = detached {
-            // Of a device that was shut down before nothing is attached any more.
-            if error != ENODEV {
-                let errno = error.to_errno();
-                dev_err!(viommu.dev(), "endpoints may stay attached: {}\n", errno);
-            }
-        }
-        for place in self.by_id.values_mut() {
-            if self.own != Some(place.id) && place.now.id(viommu).is_some() {
-                place.parked = core::mem::replace(&mut place.now, Attachment::None);
-                place.parked.leave(viommu);
-            }
-        }
-    }
-
-    /// Attaches every id again, after [`Self::detach_all`] and a reset. May sleep.
-    ///
-    /// One that cannot return is blocked and reported; the others go on.
-    pub(super) fn resume(&mut self, viommu: &Viommu) {
-        viommu.domain_ids().start_over();
-        // They have a number already.
-        let _ = self.reserve(viommu);
-        if let Some(Err(failure)) = self.own.map(|id| self.attach_own(viommu, id)) {
-            dev_err!(viommu.dev(), "cannot attach itself: {}\n", failure);
-        }
-        let mut next = Some(0);
-        while let Some(id) = next.and_then(|from| self.first_from(from)) {
-            next = id.checked_add(1);
-            let Some(place) = self.by_id.get_mut(&id).filter(|_| self.own != Some(id)) else {
-                continue;
-            };
-            let to = core::mem::replace(&mut place.parked, Attachment::None);
-            let Err(failure) = self.move_to(viommu, id, &to) else {
-                continue;
-            };
-            let endpoint = viommu.endpoints().device(id);
-            let dev = endpoint.as_deref().unwrap_or(viommu.dev());
-            dev_err!(dev, "cannot return to its domain: {}\n", failure);
-            self.block(viommu, dev, id);
-        }
-    }
-
-    /// The first id from this one on.
-    fn first_from(&self, id: u32) -> Option<u32> {
-        let cursor = self.by_id.cursor_lower_bound(&id)?;
-        Some(*cursor.current().0)
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Paging domains: an IO address space and its mappings.
+//! Domains: IO address spaces and their mappings.
 //!
-//! A domain exists in the device only while an endpoint is attached to it: the device drops the
-//! mappings with the last endpoint. The driver keeps them, and *replays* them when the domain gets
-//! its first endpoint again. An identity-mapped domain is a paging domain that starts out with its
-//! mappings.
+//! The device has a domain only while an endpoint is attached to it, and drops the mappings with
+//! the last one. The driver keeps them (see [`presence`]): who maps and unmaps need not know.
 
+mod identity;
 mod mappings;
+mod presence;
 mod unmapped;
 
 use core::pin::Pin;
@@ -16,7 +16,6 @@ use kernel::{
     alloc::Flags,
     io::PhysAddr,
     prelude::*,
-    ram,
     sync::{
         new_spinlock_irq,
         Arc,
@@ -31,40 +30,28 @@ use self::{
         Mappings,
         Reservation, //
     },
+    presence::Presence,
     unmapped::Unmapped, //
 };
 use super::{
-    device::Viommu,
+    device::Device,
     domain_ids::DomainId,
     engine::StageError, //
 };
 use crate::uapi::{
-    MapFlag,
     Request,
     Span, //
 };
 
-/// What the device knows of a domain's mappings.
+/// How a domain translates.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Presence {
-    /// Nothing: no endpoint is attached.
-    Absent,
-    /// The mappings that start below this address; the rest is about to follow.
-    Replaying(u64),
-    /// All.
-    Present,
-}
-
-impl Presence {
-    /// Whether the device must be told of a change to a mapping that starts at `iova`.
-    #[inline]
-    fn covers(self, iova: u64) -> bool {
-        match self {
-            Presence::Absent => false,
-            Presence::Replaying(next) => iova < next,
-            Presence::Present => true,
-        }
-    }
+pub(super) enum Kind {
+    /// By the mappings that the core makes. One in which it makes none blocks.
+    Paging,
+    /// Each address to itself, by mappings that are there from the beginning.
+    IdentityMapped,
+    /// Not at all: the device lets DMA pass. There are no mappings.
+    Bypass,
 }
 
 struct State {
@@ -72,7 +59,7 @@ struct State {
     /// What was unmapped for a later flush.
     pending: Unmapped,
     presence: Presence,
-    /// Attached endpoint ids. Changed with the lock of the places held as well, as what follows.
+    /// Attached endpoint ids.
     endpoints: usize,
     /// Whether the device refused a part of what was mapped when the first was attached.
     incomplete: bool,
@@ -85,29 +72,25 @@ pub(super) struct Removed {
     pub(super) to_tell: bool,
 }
 
-/// An IO address space of one device.
+/// A domain of one device.
 #[pin_data(PinnedDrop)]
-pub(super) struct PagingDomain {
-    viommu: Arc<Viommu>,
-    number: DomainId,
-    is_identity: bool,
+pub(super) struct Domain {
+    pub(super) device: Arc<Device>,
+    /// The number that the device knows the domain by.
+    pub(super) number: DomainId,
+    kind: Kind,
     #[pin]
     state: SpinLockIrq<State>,
 }
 
-impl PagingDomain {
+impl Domain {
     /// Creates a domain with no mapping. It gets a number with its first endpoint. May sleep.
-    pub(super) fn new(viommu: &Arc<Viommu>) -> Result<Arc<Self>> {
-        Self::make(viommu, false)
-    }
-
-    fn make(viommu: &Arc<Viommu>, is_identity: bool) -> Result<Arc<Self>> {
-        let (none, _) = viommu.config().domains.spare();
+    pub(super) fn new(device: &Arc<Device>, kind: Kind) -> Result<Arc<Self>> {
         Arc::pin_init(
-            pin_init!(PagingDomain {
-                viommu: viommu.clone(),
-                number: DomainId::new(none),
-                is_identity,
+            pin_init!(Domain {
+                device: device.clone(),
+                number: device.domain_ids.none(),
+                kind,
                 state <- new_spinlock_irq!(State {
                     mappings: Mappings::new(),
                     pending: Unmapped::new(),
@@ -120,189 +103,20 @@ impl PagingDomain {
         )
     }
 
-    /// Creates a domain in which each of `spans` is mapped to itself. May sleep.
-    ///
-    /// If it is known that the device maps memory alone, only where there is memory.
-    pub(super) fn new_identity(
-        viommu: &Arc<Viommu>,
-        spans: impl Iterator<Item = Span>,
-    ) -> Result<Arc<Self>> {
-        let domain = Self::make(viommu, true)?;
-        for span in spans {
-            if viommu.maps_ram_only() {
-                domain.map_ram(span)?;
-            } else {
-                domain.map_to_itself(span)?;
-            }
-        }
-        Ok(domain)
-    }
-
-    /// Maps what is memory in a range to itself.
-    fn map_ram(&self, span: Span) -> Result {
-        let granule = self.viommu.config().granule;
-        ram::for_each_range(|first, last| {
-            let ram = Span::new(first, last).and_then(|ram| ram.align_in(granule));
-            match ram.and_then(|ram| ram.common(span)) {
-                Some(part) => self.map_to_itself(part),
-                None => Ok(()),
-            }
-        })
-    }
-
-    fn map_to_itself(&self, span: Span) -> Result {
-        let mapping = Mapping {
-            span,
-            phys: span.first(),
-            flags: MapFlag::Read | MapFlag::Write,
-        };
-        self.map(mapping, GFP_KERNEL)
-    }
-
-    /// The IOMMU that has this domain.
-    #[inline]
-    pub(super) fn viommu(&self) -> &Viommu {
-        &self.viommu
-    }
-
-    /// The domain's number in the device.
-    #[inline]
-    pub(super) fn number(&self) -> &DomainId {
-        &self.number
-    }
-
     #[inline]
     fn id(&self) -> u32 {
         self.number.get()
     }
 
-    /// Whether the device has no endpoint id of ours in the domain.
-    pub(super) fn is_empty(&self) -> bool {
-        self.state.lock().endpoints == 0
+    /// Whether the device lets the DMA of its endpoints pass.
+    pub(super) fn is_bypass(&self) -> bool {
+        self.kind == Kind::Bypass
     }
 
     /// What the IO address is translated to.
     #[inline]
     pub(super) fn translate(&self, iova: u64) -> Option<PhysAddr> {
         self.state.lock().mappings.translate(iova)
-    }
-
-    /// Whether the device has all mappings, if it has the domain.
-    pub(super) fn is_complete(&self) -> bool {
-        !self.state.lock().incomplete
-    }
-
-    /// Accounts for an endpoint id that the device has attached to this domain. The first one
-    /// brings the mappings. The lock of the places is held; may sleep.
-    ///
-    /// Fails if the device does not have all of them in the end. The id counts also then.
-    pub(super) fn enter(&self) -> Result {
-        {
-            let mut state = self.state.lock();
-            state.endpoints += 1;
-            if state.endpoints > 1 {
-                return if state.incomplete { Err(EIO) } else { Ok(()) };
-            }
-            state.presence = Presence::Replaying(0);
-        }
-        // An UNMAP that came after the last endpoint had left was refused. All is new now.
-        self.viommu.engine().forget_domain(self.id());
-        self.replay()
-            .inspect_err(|_| self.state.lock().incomplete = true)
-    }
-
-    /// Prepares for the device detaching an endpoint id from this domain: [`Self::leave`] follows,
-    /// or [`Self::stay`]. The lock of the places is held.
-    pub(super) fn prepare_leave(&self) {
-        if self.state.lock().endpoints == 1 {
-            self.viommu.engine().domain_is_leaving(self.id());
-        }
-    }
-
-    /// The device has not detached the endpoint id. The lock of the places is held.
-    pub(super) fn stay(&self) {
-        self.viommu.engine().domain_stays();
-    }
-
-    /// Accounts for an endpoint id that the device has detached from this domain. With the last
-    /// one, the device has dropped the mappings. The lock of the places is held.
-    pub(super) fn leave(&self) {
-        let mut state = self.state.lock();
-        state.endpoints = state.endpoints.saturating_sub(1);
-        if state.endpoints == 0 {
-            state.presence = Presence::Absent;
-            state.incomplete = false;
-            state.pending.clear();
-            drop(state);
-            self.viommu.engine().forget_domain(self.id());
-        }
-    }
-
-    /// Sends the mappings to the device, a ring-full for each notification.
-    ///
-    /// Mappings that are added or removed meanwhile are told to the device only below the address
-    /// that the replay has reached: the rest it will find, or not find, by itself.
-    fn replay(&self) -> Result {
-        let engine = self.viommu.engine();
-        loop {
-            let complete = self.stage_replay()?;
-            engine.sync()?;
-            if complete {
-                break;
-            }
-        }
-        if self.is_identity {
-            return self.replace_refused();
-        }
-        engine.sync_map(self.id(), Span::ALL)
-    }
-
-    /// In an identity-mapped domain: maps only memory where the device has refused to map all.
-    fn replace_refused(&self) -> Result {
-        let mut next = Some(0);
-        while let Some(mapping) = next.and_then(|from| self.state.lock().mappings.next_from(from)) {
-            let span = mapping.span;
-            next = span.last().checked_add(1);
-            if self.sync_map(span).is_ok() {
-                continue;
-            }
-            self.viommu.learn_ram_only();
-            // The device has nothing of it.
-            let _ = self.remove(span, false);
-            self.map_ram(span)?;
-            self.sync_map(span)?;
-        }
-        Ok(())
-    }
-
-    /// Stages as many mappings as there is room for. Returns whether that was all.
-    fn stage_replay(&self) -> Result<bool> {
-        let mut state = self.state.lock();
-        while let Presence::Replaying(next) = state.presence {
-            let Some(mapping) = state.mappings.next_from(next) else {
-                state.presence = Presence::Present;
-                break;
-            };
-            // One that begins below was added meanwhile, and told to the device.
-            if !state.presence.covers(mapping.span.first()) {
-                let request = Request::Map {
-                    domain: self.id(),
-                    span: mapping.span,
-                    phys: mapping.phys,
-                    flags: mapping.flags,
-                };
-                match self.viommu.engine().stage(request) {
-                    Ok(()) => (),
-                    Err(StageError::Full) => return Ok(false),
-                    Err(StageError::Failed(error)) => return Err(error),
-                }
-            }
-            state.presence = match mapping.span.last().checked_add(1) {
-                Some(next) => Presence::Replaying(next),
-                None => Presence::Present,
-            };
-        }
-        Ok(true)
     }
 
     /// Maps a range, in which nothing may be mapped yet. The caller holds no lock.
@@ -336,14 +150,14 @@ impl PagingDomain {
                 phys: mapping.phys,
                 flags: mapping.flags,
             };
-            let error = match self.viommu.engine().stage(request) {
+            let error = match self.device.engine.stage(request) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             state.mappings.remove_run(mapping.span);
             drop(state);
             match error {
-                StageError::Full => self.viommu.engine().make_room()?,
+                StageError::Full => self.device.engine.make_room()?,
                 StageError::Failed(error) => return Err(error),
             }
         }
@@ -397,7 +211,7 @@ impl PagingDomain {
     ///
     /// What the device refuses is remembered and reported by the engine, here and below.
     pub(super) fn stage_unmap(&self, span: Span) {
-        let engine = self.viommu.engine();
+        let engine = &self.device.engine;
         if engine.unmap(self.id(), span).is_err() {
             engine.report_lost_unmap(self.id(), span);
         }
@@ -408,7 +222,7 @@ impl PagingDomain {
     /// Not a part of its callers, which often find that there is nothing to do.
     #[inline(never)]
     pub(super) fn unmap_and_sync(&self, span: Span) {
-        let engine = self.viommu.engine();
+        let engine = &self.device.engine;
         if engine.unmap_and_sync(self.id(), span).is_err() {
             engine.report_lost_unmap(self.id(), span);
         }
@@ -418,7 +232,7 @@ impl PagingDomain {
     /// of `span`. The caller holds no lock.
     #[inline]
     pub(super) fn sync_map(&self, span: Span) -> Result {
-        self.viommu.engine().sync_map(self.id(), span)
+        self.device.engine.sync_map(self.id(), span)
     }
 
     /// Takes note of a range for the next [`Self::flush`], when there was no room for it.
@@ -427,7 +241,7 @@ impl PagingDomain {
         // Nobody uses the range again before the flush, so the lock was not needed for this.
         while !self.state.lock().pending.add(span) {
             if self.stage_pending().is_err() {
-                self.viommu.engine().report_lost_unmap(self.id(), span);
+                self.device.engine.report_lost_unmap(self.id(), span);
                 return;
             }
         }
@@ -442,7 +256,7 @@ impl PagingDomain {
                 return Ok(all);
             };
             let domain = self.id();
-            match self.viommu.engine().stage(Request::Unmap { domain, span }) {
+            match self.device.engine.stage(Request::Unmap { domain, span }) {
                 Ok(()) => {
                     state.pending.remove_last();
                     all = Some(all.map_or(span, |all| all.hull(span)));
@@ -450,7 +264,7 @@ impl PagingDomain {
                 Err(error) => {
                     drop(state);
                     match error {
-                        StageError::Full => self.viommu.engine().make_room()?,
+                        StageError::Full => self.device.engine.make_room()?,
                         StageError::Failed(error) => return Err(error),
                     }
                 }
@@ -460,7 +274,7 @@ impl PagingDomain {
 
     /// Returns when the device does not translate any more what was unmapped before.
     pub(super) fn flush(&self) {
-        let engine = self.viommu.engine();
+        let engine = &self.device.engine;
         let lost = match self.stage_pending() {
             // Somebody else may have staged what was unmapped: sync in any case.
             Ok(staged) => engine.sync().err().and(staged),
@@ -473,9 +287,9 @@ impl PagingDomain {
 }
 
 #[pinned_drop]
-impl PinnedDrop for PagingDomain {
+impl PinnedDrop for Domain {
     fn drop(self: Pin<&mut Self>) {
-        self.viommu.engine().forget_domain(self.id());
-        self.number.release(self.viommu.domain_ids());
+        self.device.engine.forget_domain(self.id());
+        self.number.release(&self.device.domain_ids);
     }
 }

@@ -43,6 +43,7 @@
 //!     },
 //!     io::PhysAddr,
 //!     iommu::driver::{
+//!         AttachTo,
 //!         Capability,
 //!         Domain,
 //!         DomainConfig,
@@ -130,22 +131,12 @@
 //!         }
 //!     }
 //!
-//!     fn attach_identity(_ep: Pin<&Endpoint>) -> Result {
-//!         Ok(())
-//!     }
-//!
-//!     fn attach_blocked(_ep: Pin<&Endpoint>) -> Result {
+//!     fn attach(_ep: Pin<&Endpoint>, _to: AttachTo<'_, AddressSpace>) -> Result {
 //!         Ok(())
 //!     }
 //! }
 //!
 //! impl Domain for AddressSpace {
-//!     type Driver = Iommu;
-//!
-//!     fn attach(self: Pin<&Self>, _ep: Pin<&Endpoint>) -> Result {
-//!         Ok(())
-//!     }
-//!
 //!     fn map_pages(
 //!         self: Pin<&Self>,
 //!         _iova: u64,
@@ -285,12 +276,23 @@ impl Capability {
 ///
 /// Returned by [`Driver::alloc_identity`].
 pub enum Identity<P> {
-    /// The IOMMU lets the DMA of the endpoint pass. The core gets a domain without mappings, and
-    /// [`Driver::attach_identity`] is called to attach an endpoint to it.
+    /// The IOMMU lets the DMA of the endpoint pass. The core gets a domain without mappings;
+    /// attached to it is [`AttachTo::Identity`].
     Bypass,
-    /// The domain is one that translates each address to itself. [`Domain::attach`] is called to
-    /// attach an endpoint to it. The core never maps, unmaps or translates in such a domain.
+    /// The domain is one that translates each address to itself; attached to it is
+    /// [`AttachTo::Domain`]. The core never maps, unmaps or translates in such a domain.
     Mapped(P),
+}
+
+/// What an endpoint is to be attached to, see [`Driver::attach`].
+pub enum AttachTo<'a, D> {
+    /// A domain with mappings, of the same IOMMU instance. Mappings may exist already.
+    Domain(Pin<&'a D>),
+    /// No domain of the driver's: the DMA of the endpoint passes. The driver has made an identity
+    /// domain of kind [`Identity::Bypass`] for the same IOMMU instance.
+    Identity,
+    /// No domain of the driver's: all DMA of the endpoint is blocked. Needs no memory.
+    Blocked,
 }
 
 /// An IOMMU, and what it does for its endpoints.
@@ -302,7 +304,7 @@ pub enum Identity<P> {
 ///
 /// All callbacks run in process context and may sleep. [`probe`](Self::probe) runs under the core's
 /// global probe lock, so it must not register or unregister an IOMMU or wait for somebody who does.
-/// `alloc_*` and `attach_*` run with the mutex of the endpoint's group held, most of the time;
+/// `alloc_*` and [`attach`](Self::attach) run with the mutex of the endpoint's group held, most of the time;
 /// attaches of the same endpoint are never concurrent. Everything else may be concurrent.
 pub trait Driver: Send + Sync + Sized + 'static {
     /// The module that this implementation is part of.
@@ -316,7 +318,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
     type Endpoint: Send + Sync + 'static;
 
     /// A domain with mappings.
-    type Domain: Domain<Driver = Self>;
+    type Domain: Domain;
 
     /// The number of cells in a devicetree reference to the IOMMU (`#iommu-cells`).
     ///
@@ -385,21 +387,15 @@ pub trait Driver: Send + Sync + Sized + 'static {
         ep: Pin<&Self::Endpoint>,
     ) -> Result<Identity<(impl PinInit<Self::Domain, Error>, DomainConfig)>>;
 
-    /// Attaches the endpoint to an identity domain of kind [`Identity::Bypass`], instead of the
-    /// domain that it is attached to now, if any.
+    /// Attaches the endpoint to something else than what it is attached to now, if anything.
+    ///
+    /// An endpoint of another IOMMU than the domain's gets `EINVAL` without a call. The mutex of
+    /// the endpoint's group is held: it is not attached elsewhere at the same time.
     ///
     /// # Errors
     ///
-    /// As for [`Domain::attach`].
-    fn attach_identity(ep: Pin<&Self::Endpoint>) -> Result;
-
-    /// Makes the IOMMU block all DMA of the endpoint, which leaves the domain that it is attached
-    /// to now, if any.
-    ///
-    /// Needs no domain, so it works when memory is short.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Domain::attach`].
-    fn attach_blocked(ep: Pin<&Self::Endpoint>) -> Result;
+    /// On error, the endpoint has to be left attached to what it was attached to. `EINVAL` says
+    /// that domain and endpoint are incompatible and is not worth a log message; others are
+    /// `ENOMEM`, `ENOSPC` (a resource other than memory), `EBUSY` and `ENODEV`.
+    fn attach(ep: Pin<&Self::Endpoint>, to: AttachTo<'_, Self::Domain>) -> Result;
 }

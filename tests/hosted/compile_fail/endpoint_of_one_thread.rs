@@ -9,6 +9,7 @@ use kernel::{
     device::Device,
     io::PhysAddr,
     iommu::driver::{
+        AttachTo,
         Capability,
         Domain,
         DomainConfig,
@@ -70,22 +71,12 @@ impl Driver for Iommu {
         Ok(Identity::Bypass)
     }
 
-    fn attach_identity(_: Pin<&Endpoint>) -> Result {
-        Ok(())
-    }
-
-    fn attach_blocked(_: Pin<&Endpoint>) -> Result {
+    fn attach(_: Pin<&Endpoint>, _: AttachTo<'_, AddressSpace>) -> Result {
         Ok(())
     }
 }
 
 impl Domain for AddressSpace {
-    type Driver = Iommu;
-
-    fn attach(self: Pin<&Self>, _: Pin<&Endpoint>) -> Result {
-        Ok(())
-    }
-
     fn map_pages(
         self: Pin<&Self>,
         _: u64,

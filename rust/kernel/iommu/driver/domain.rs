@@ -3,7 +3,6 @@
 //! Domains.
 
 use super::{
-    Driver,
     Gather,
     Prot, //
 };
@@ -32,8 +31,8 @@ pub struct Geometry {
 pub struct DomainConfig {
     /// The page sizes that [`Domain::map_pages`] supports: bit `n` stands for pages of `1 << n`
     /// bytes. The smallest is the granule. Sizes that do not fit into an `unsigned long` are
-    /// ignored. For a domain from [`Driver::alloc_paging`] the granule must not be larger than
-    /// [`PAGE_SIZE`].
+    /// ignored. For a domain from [`Driver::alloc_paging`](super::Driver::alloc_paging) the granule
+    /// must not be larger than [`PAGE_SIZE`].
     pub page_sizes: u64,
     /// The aperture. Its first address must not be larger than its last.
     pub geometry: Geometry,
@@ -93,25 +92,9 @@ impl DomainConfig {
 ///
 /// # Context
 ///
-/// [`attach`](Self::attach) may sleep. All other methods may be called in atomic context, that is
-/// with spinlocks held and interrupts off, and concurrently for different ranges of one domain.
+/// All methods may be called in atomic context, that is with spinlocks held and interrupts off, and
+/// concurrently for different ranges of one domain.
 pub trait Domain: Send + Sync + Sized + 'static {
-    /// The driver.
-    type Driver: Driver<Domain = Self>;
-
-    /// Attaches an endpoint to this domain, instead of the one that it is attached to now, if any.
-    ///
-    /// `ep` belongs to the same IOMMU instance as the domain; the core gets `EINVAL` for one that
-    /// does not, without a call. The group's mutex is held: `ep` is not attached elsewhere at the
-    /// same time. Mappings may exist already.
-    ///
-    /// # Errors
-    ///
-    /// On error, the endpoint has to be left attached to what it was attached to. `EINVAL` says
-    /// that domain and endpoint are incompatible and is not worth a log message; others are
-    /// `ENOMEM`, `ENOSPC` (a resource other than memory), `EBUSY` and `ENODEV`.
-    fn attach(self: Pin<&Self>, ep: Pin<&<Self::Driver as Driver>::Endpoint>) -> Result;
-
     /// Maps a range to physical memory that is contiguous from `paddr`.
     ///
     /// The range is not mapped yet. The last physical address does not overflow either. Endpoints

@@ -18,6 +18,7 @@ use crate::{
             whole_granules, //
         },
         object::EndpointObject,
+        AttachTo,
         Domain,
         Driver,
         Gather,
@@ -100,7 +101,11 @@ impl<T: Driver> VTable<T> {
 
             // SAFETY: `raw` is valid until the core frees it, which is after it has called a
             // function like this one for each endpoint that it is attached to.
-            unsafe { Self::attach(&ep, raw, || domain.data().attach(ep.data())) }
+            unsafe {
+                Self::attach(&ep, raw, || {
+                    T::attach(ep.data(), AttachTo::Domain(domain.data()))
+                })
+            }
         })
     }
 
@@ -124,7 +129,7 @@ impl<T: Driver> VTable<T> {
             }
 
             // SAFETY: As in `paging_attach_dev`.
-            unsafe { Self::attach(&ep, raw, || T::attach_identity(ep.data())) }
+            unsafe { Self::attach(&ep, raw, || T::attach(ep.data(), AttachTo::Identity)) }
         })
     }
 
@@ -141,7 +146,7 @@ impl<T: Driver> VTable<T> {
             let ep = unsafe { Self::manages(domain, dev) }?;
 
             // SAFETY: The domain is static.
-            unsafe { Self::attach(&ep, domain, || T::attach_blocked(ep.data())) }
+            unsafe { Self::attach(&ep, domain, || T::attach(ep.data(), AttachTo::Blocked)) }
         })
     }
 

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Endpoint ids over a reset of the device, and that of the IOMMU itself.
+//!
+//! The device may keep its domains over a reset, so every id is detached before.
+
+use kernel::{
+    device,
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+use super::{
+    Attached,
+    EndpointId,
+    Failure, //
+};
+use crate::uapi::Request;
+
+impl Attached {
+    /// Attaches the IOMMU itself to the bypass domain, so that its own DMA does not depend on the
+    /// global bypass. May sleep.
+    pub(crate) fn attach_own(&mut self, id: u32) -> Result<(), Failure> {
+        if self.own.is_none() {
+            if self.by_id.get(&id).is_some() {
+                return Err(Failure::NoNumber(EBUSY));
+            }
+            self.add_one(id).map_err(Failure::NoNumber)?;
+            self.own = Some(id);
+        }
+        self.move_to(id, &self.bypass.clone())
+    }
+
+    /// Whether the IOMMU itself is among the ids.
+    pub(crate) fn has_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Detaches the IOMMU itself again; the global bypass has to be open. May sleep.
+    pub(crate) fn detach_own(&mut self) {
+        if let Some(known) = self.own.and_then(|id| self.by_id.get_mut(&id)) {
+            known.let_go(&self.device);
+        }
+    }
+
+    /// Detaches every id but the IOMMU's own. What they were attached to is remembered for
+    /// [`Self::resume`]. May sleep.
+    ///
+    /// The device gets a ring-full for each notification, and only so much time for all of it. An
+    /// id that it does not let go is reported.
+    pub(crate) fn detach_all(&mut self) {
+        let own = self.own;
+        let others = |known: &&EndpointId| own != Some(known.id);
+        let ids = self.by_id.values().filter(others);
+        let requests = ids.filter_map(EndpointId::detach_request);
+        let detached = self.device.engine.detach_all(requests, |request, status| {
+            let Request::Detach { endpoint, .. } = request else {
+                return;
+            };
+            let failure = Failure::Refused(request, status);
+            dev_err!(self.name(endpoint), "cannot be detached: {}\n", failure);
+            let stays = self.by_id.get(&endpoint).and_then(|id| id.now.as_ref());
+            if let Some(domain) = stays {
+                domain.number.abandon();
+            }
+        });
+        match detached {
+            // Of a device that was shut down before nothing is attached any more.
+            Ok(()) | Err(ENODEV) => (),
+            Err(error) => {
+                let errno = error.to_errno();
+                dev_err!(self.device.dev, "endpoints may stay attached: {}\n", errno);
+            }
+        }
+        for known in self.by_id.values_mut() {
+            if own == Some(known.id) {
+                continue;
+            }
+            if let Some(domain) = known.now.take() {
+                domain.leave();
+                known.parked = Some(domain);
+            }
+        }
+    }
+
+    /// Attaches every id again, after [`Self::detach_all`] and a reset. May sleep.
+    ///
+    /// One that cannot return is blocked and reported; the others go on.
+    pub(crate) fn resume(&mut self) {
+        self.device.domain_ids.start_over();
+        // They have a number already.
+        let _ = self.start();
+        if let Some(Err(failure)) = self.own.map(|id| self.attach_own(id)) {
+            dev_err!(self.device.dev, "cannot attach itself: {}\n", failure);
+        }
+        let mut next = Some(0);
+        while let Some(id) = next.and_then(|from| self.first_from(from)) {
+            next = id.checked_add(1);
+            let Some(known) = self.by_id.get_mut(&id).filter(|_| self.own != Some(id)) else {
+                continue;
+            };
+            let to = known.parked.take();
+            if let Err(failure) = self.move_to(id, &to) {
+                let dev = self.name(id);
+                dev_err!(dev, "cannot return to its domain: {}\n", failure);
+                self.block(&dev, id);
+            }
+        }
+    }
+
+    /// The first id from this one on.
+    fn first_from(&self, id: u32) -> Option<u32> {
+        let cursor = self.by_id.cursor_lower_bound(&id)?;
+        Some(*cursor.current().0)
+    }
+
+    /// The device that messages about an id are to name.
+    fn name(&self, id: u32) -> ARef<device::Device> {
+        let dev = self.endpoints.device(id);
+        dev.unwrap_or_else(|| self.device.dev.clone())
+    }
+}

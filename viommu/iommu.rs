@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One IOMMU: the device, where it has the endpoints, and who depends on its global bypass.
+
+use kernel::{
+    bindings,
+    device::Bound,
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex,
+        MutexGuard, //
+    },
+    virtio::{
+        self,
+        Virtqueue, //
+    }, //
+};
+
+use super::{
+    attached::Attached,
+    device::Device,
+    endpoint_table::EndpointTable,
+    engine::{
+        Slot,
+        Stats, //
+    },
+    outside::Outside, //
+};
+use crate::uapi::Config;
+
+/// An IOMMU. Endpoints keep it alive, domains only its [`Device`].
+#[pin_data]
+pub(crate) struct Viommu {
+    pub(super) device: Arc<Device>,
+    pub(super) endpoints: Arc<EndpointTable>,
+    #[pin]
+    attached: Mutex<Attached>,
+    pub(super) outside: Outside,
+}
+
+impl Viommu {
+    /// Takes the request queue, which is not ready yet. May sleep.
+    pub(crate) fn new(
+        vdev: &virtio::Device<Bound>,
+        config: Config,
+        requests: Virtqueue<Slot>,
+        endpoints: Arc<EndpointTable>,
+    ) -> Result<Arc<Self>> {
+        let device = Device::new(vdev, config, requests)?;
+        let attached = Attached::new(device.clone(), endpoints.clone())?;
+        Arc::pin_init(
+            pin_init!(Viommu {
+                device,
+                endpoints,
+                attached <- new_mutex!(attached),
+                outside: Outside::new(vdev.parent()),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Prepares for the first endpoint. The request queue is ready. May sleep.
+    pub(crate) fn start(&self) -> Result {
+        self.attached().start()
+    }
+
+    /// Says in the log what the device can do.
+    pub(crate) fn announce(&self) {
+        let Config {
+            input,
+            granule,
+            bypass,
+            ..
+        } = self.device.config;
+        dev_info!(
+            self.device.dev,
+            "IO addresses {}, granule {}, identity by {}\n",
+            input,
+            granule,
+            match bypass {
+                Some(_) => "bypass domain",
+                None => "identity mappings",
+            }
+        );
+    }
+
+    /// Where the endpoint ids are. Excludes all other attaching and detaching. May sleep.
+    pub(super) fn attached(&self) -> MutexGuard<'_, Attached> {
+        self.attached.lock()
+    }
+
+    /// Whether to log one more message about a device that makes no sense. Any context.
+    pub(crate) fn may_complain(&self) -> bool {
+        self.device.may_complain()
+    }
+
+    /// What was sent to the device so far.
+    pub(super) fn stats(&self) -> Stats {
+        self.device.engine.stats()
+    }
+
+    /// Whether the global bypass can be closed: nobody depends on it. May sleep.
+    pub(crate) fn is_self_contained(&self, vdev: &virtio::Device<Bound>) -> bool {
+        self.outside.is_empty(&self.device) && self.takes_itself_in(vdev)
+    }
+
+    /// Whether the rings of the IOMMU itself are where they were, when the global bypass is closed.
+    ///
+    /// With VIRTIO_F_ACCESS_PLATFORM they may be behind the very IOMMU. Firmware does not say how
+    /// the device numbers itself; it will do as it does with the other devices of the segment.
+    fn takes_itself_in(&self, vdev: &virtio::Device<Bound>) -> bool {
+        if !vdev.has_feature(bindings::VIRTIO_F_ACCESS_PLATFORM) {
+            return true;
+        }
+        let Some(id) = self.outside.own_id() else {
+            dev_warn!(
+                self.device.dev,
+                "may be behind itself, with an unknown endpoint id: global bypass stays open\n"
+            );
+            return false;
+        };
+        let Err(failure) = self.attached().attach_own(id) else {
+            return true;
+        };
+        dev_warn!(
+            self.device.dev,
+            "may be behind itself, and cannot be attached: {}; global bypass stays open\n",
+            failure
+        );
+        false
+    }
+
+    /// Whether an endpoint was left that had a driver, so that it may go on with its DMA.
+    pub(crate) fn has_deserted(&self) -> bool {
+        self.outside.has_deserted()
+    }
+
+    /// Whether the IOMMU itself is attached to a domain.
+    pub(crate) fn is_behind_itself(&self) -> bool {
+        self.attached().has_own()
+    }
+
+    /// Detaches every endpoint, before the device is reset. What each was attached to is remembered
+    /// for [`Self::resume`]. May sleep.
+    pub(crate) fn detach_all(&self) {
+        self.attached().detach_all();
+    }
+
+    /// Ends all use of the device, after [`Self::detach_all`]. May sleep.
+    ///
+    /// An IOMMU that is behind itself is detached, too, if it can answer that: the global bypass
+    /// `is_open` again.
+    pub(crate) fn close(&self, is_open: bool) {
+        let mut attached = self.attached();
+        if is_open {
+            attached.detach_own();
+        }
+        self.device.engine.close();
+    }
+
+    /// Takes up the device again, with a new queue that is ready. May sleep.
+    ///
+    /// Every endpoint returns to its domain, and every domain to its mappings. One that cannot is
+    /// reported and blocked; the others go on.
+    pub(crate) fn resume(&self, requests: Virtqueue<Slot>) -> Result {
+        let mut attached = self.attached();
+        self.device.engine.reopen(requests)?;
+        attached.resume();
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the IOMMU core asks of an IOMMU, of its endpoints and of its domains.
+
+use core::pin::Pin;
+
+use kernel::{
+    alloc::Flags,
+    device,
+    io::PhysAddr,
+    iommu::driver::{
+        self,
+        has_driver,
+        AttachTo,
+        Capability,
+        DomainConfig,
+        FaultSink,
+        FwSpec,
+        Gather,
+        Identity,
+        Prot,
+        ResvRegions, //
+    },
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    }, //
+};
+
+use super::{
+    attached::To,
+    domain::{
+        Domain,
+        Kind,
+        Mapping, //
+    },
+    endpoint::Endpoint,
+    iommu::Viommu, //
+};
+use crate::uapi::Span;
+
+/// Initialises a place in memory with a value made before.
+fn ready<T>(value: T) -> impl PinInit<T, Error> {
+    Ok::<T, Error>(value)
+}
+
+impl driver::Driver for Viommu {
+    type Module = crate::DriverModule;
+    type Endpoint = Endpoint;
+    type Domain = DomainHandle;
+
+    // The endpoint id.
+    const OF_CELLS: Option<u32> = Some(1);
+
+    fn probe(
+        this: ArcBorrow<'_, Self>,
+        dev: &device::Device,
+        fwspec: FwSpec<'_>,
+    ) -> Result<impl PinInit<Endpoint, Error>> {
+        let endpoint = Endpoint::new(this.into(), dev, fwspec).inspect_err(|error| {
+            // With `ENODEV` it is not behind this IOMMU.
+            if *error != ENODEV {
+                dev_err!(dev, "gets no IOMMU: its DMA is left to the global bypass\n");
+                this.outside.note_refused();
+            }
+        })?;
+        Ok(ready(endpoint))
+    }
+
+    fn release(endpoint: Pin<&Endpoint>, dev: &device::Device) {
+        if has_driver(dev) {
+            dev_warn!(dev, "loses its IOMMU: global bypass stays closed\n");
+            endpoint.viommu.outside.note_deserted();
+        }
+        endpoint.detach();
+    }
+
+    fn faults(endpoint: Pin<&Endpoint>) -> Option<Arc<FaultSink>> {
+        Some(endpoint.entry.faults.clone())
+    }
+
+    fn capable(_endpoint: Pin<&Endpoint>, capability: Capability) -> bool {
+        matches!(
+            capability,
+            Capability::CacheCoherency | Capability::DeferredFlush
+        )
+    }
+
+    fn resv_regions(
+        endpoint: Pin<&Endpoint>,
+        _dev: &device::Device,
+        out: &mut ResvRegions<'_>,
+    ) -> Result {
+        endpoint.report_regions(out)
+    }
+
+    fn alloc_paging(
+        endpoint: Pin<&Endpoint>,
+    ) -> Result<(impl PinInit<DomainHandle, Error>, DomainConfig)> {
+        let device = &endpoint.viommu.device;
+        let domain = Domain::new(device, Kind::Paging)?;
+        Ok((ready(DomainHandle(domain)), device.domain_config()))
+    }
+
+    fn alloc_identity(
+        endpoint: Pin<&Endpoint>,
+    ) -> Result<Identity<(impl PinInit<DomainHandle, Error>, DomainConfig)>> {
+        let device = &endpoint.viommu.device;
+        if device.config.bypass.is_some() {
+            return Ok(Identity::Bypass);
+        }
+        let domain = Domain::new_identity_mapped(device, endpoint.gaps())?;
+        Ok(Identity::Mapped((
+            ready(DomainHandle(domain)),
+            device.domain_config(),
+        )))
+    }
+
+    fn attach(endpoint: Pin<&Endpoint>, to: AttachTo<'_, DomainHandle>) -> Result {
+        endpoint.attach(&match to {
+            AttachTo::Domain(domain) => To::Domain(domain.0.clone()),
+            AttachTo::Identity => To::Identity,
+            AttachTo::Blocked => To::Blocked,
+        })
+    }
+}
+
+/// What the IOMMU core holds of a domain. Endpoints attached to it hold it too.
+pub(crate) struct DomainHandle(Arc<Domain>);
+
+impl driver::Domain for DomainHandle {
+    #[inline]
+    fn map_pages(
+        self: Pin<&Self>,
+        iova: u64,
+        paddr: PhysAddr,
+        pgsize: usize,
+        pgcount: usize,
+        prot: Prot,
+        gfp: Flags,
+    ) -> Result<usize> {
+        let size = pgsize.checked_mul(pgcount).ok_or(EINVAL)?;
+        let span = Span::from_size(iova, size).ok_or(EINVAL)?;
+        let mapping = Mapping {
+            span,
+            phys: paddr,
+            flags: self.0.device.map_flags(prot)?,
+        };
+        self.0.map(mapping, gfp)?;
+        Ok(size)
+    }
+
+    #[inline]
+    fn unmap_pages(
+        self: Pin<&Self>,
+        iova: u64,
+        pgsize: usize,
+        pgcount: usize,
+        gather: &mut Gather<'_>,
+    ) -> usize {
+        let size = pgsize.saturating_mul(pgcount);
+        let Some(span) = Span::from_size(iova, size) else {
+            return 0;
+        };
+        let Some(removed) = self.0.remove(span, gather.queued()) else {
+            return 0;
+        };
+        let to_tell = removed.to_tell;
+        let removed = removed.span;
+        if to_tell && !gather.extend(removed.first(), removed.last()) {
+            // It does not touch what was gathered before: that goes to the device.
+            if let Some(before) = gathered(gather) {
+                self.0.stage_unmap(before);
+            }
+            if !gather.restart(removed.first(), removed.last()) {
+                // There is nothing to gather with: the core will not wait for this one.
+                self.0.unmap_and_sync(removed);
+            }
+        }
+        usize::try_from(removed.size_saturating()).unwrap_or(usize::MAX)
+    }
+
+    #[inline]
+    fn iova_to_phys(self: Pin<&Self>, iova: u64) -> Option<PhysAddr> {
+        self.0.translate(iova)
+    }
+
+    fn flush_all(self: Pin<&Self>) {
+        self.0.flush();
+    }
+
+    #[inline]
+    fn sync(self: Pin<&Self>, gather: &Gather<'_>) {
+        // With nothing gathered, there is nothing that the device has to be told.
+        if let Some(span) = gathered(gather) {
+            self.0.unmap_and_sync(span);
+        }
+    }
+
+    #[inline]
+    fn sync_map(self: Pin<&Self>, iova: u64, size: usize) -> Result {
+        let span = Span::from_size(iova, size).ok_or(EINVAL)?;
+        self.0.sync_map(span)
+    }
+}
+
+/// The range that is to be unmapped with the next sync.
+#[inline]
+fn gathered(gather: &Gather<'_>) -> Option<Span> {
+    let (first, last) = gather.range()?;
+    Span::new(first, last)
+}
