@@ -25,7 +25,10 @@ use kernel::{
         Bound,
         Core, //
     },
-    iommu::driver::Registration,
+    iommu::driver::{
+        when_driver_is_gone,
+        Registration, //
+    },
     prelude::*,
     sync::Arc,
     virtio::{
@@ -35,7 +38,6 @@ use kernel::{
 };
 
 use viommu::{
-    bypass::GlobalBypass,
     config,
     debugfs::DebugFs,
     endpoint_table::EndpointTable,
@@ -84,9 +86,6 @@ kernel::module_virtio_driver! {
 struct VirtioIommu {
     viommu: Arc<Viommu>,
     events: Arc<EventQueue>,
-    bypass: GlobalBypass,
-    /// Whether the global bypass is closed while the driver is at work.
-    closes: bool,
     _debugfs: Pin<KBox<DebugFs>>,
     registration: Registration<Viommu>,
 }
@@ -94,13 +93,14 @@ struct VirtioIommu {
 impl VirtioIommu {
     fn new(dev: &virtio::Device<Core<'_>>) -> Result<Self> {
         let config = config::read(dev)?;
-        let bypass = GlobalBypass::new(config.bypass);
+        let keep_bypass = module_parameters::keep_boot_bypass.value();
 
         let mut queues = dev.find_vqs(&QUEUES)?;
         let endpoints = Arc::pin_init(EndpointTable::new(), GFP_KERNEL)?;
         let events = EventQueue::new(dev, endpoints.clone(), queues.take(EVENT_QUEUE)?)?;
         queues.set_callback(EVENT_QUEUE, events.clone())?;
-        let viommu = Viommu::new(dev, config, queues.take(REQUEST_QUEUE)?, endpoints)?;
+        let requests = queues.take(REQUEST_QUEUE)?;
+        let viommu = Viommu::new(dev, config, requests, endpoints, keep_bypass)?;
         queues.ready();
         events.fill();
         viommu.start()?;
@@ -111,50 +111,31 @@ impl VirtioIommu {
         let registration =
             Registration::new(dev.parent(), dev.as_ref(), dev.bus_name(), viommu.clone())?;
         viommu.announce();
-        let data = VirtioIommu {
-            closes: !module_parameters::keep_boot_bypass.value()
-                && (!bypass.was_open() || viommu.is_self_contained(dev)),
+        if !viommu.close_bypass(dev) {
+            let viommu = viommu.clone();
+            let bound: &virtio::Device<Bound> = dev;
+            let watch = when_driver_is_gone(bound, move |dev, _| {
+                viommu.close_bypass(dev);
+            });
+            if watch.is_err() {
+                dev_warn!(
+                    dev.as_ref(),
+                    "no memory to see when the global bypass can be closed\n"
+                );
+            }
+        }
+        Ok(VirtioIommu {
             viommu,
             events,
-            bypass,
             _debugfs: debugfs,
             registration,
-        };
-        data.close_bypass(dev);
-        Ok(data)
+        })
     }
 
-    /// Blocks the endpoints without a domain, once every endpoint that is present has one: any
-    /// other was plugged in later, released or forgotten. Unless somebody depends on it.
-    fn close_bypass(&self, dev: &virtio::Device<Bound>) {
-        if !self.closes {
-            return;
-        }
-        if let Err(error) = self.bypass.clear(dev) {
-            let errno = error.to_errno();
-            dev_err!(dev.as_ref(), "cannot close the global bypass: {}\n", errno);
-        }
-    }
-
-    /// Ends all use of the device, which is about to be reset. The caller has made sure that no
-    /// endpoint does DMA any more.
-    ///
-    /// The device may keep its domains over the reset. So the endpoints are detached, while the
-    /// global bypass is closed yet, lest one is open that still does DMA after all. Then, if it
-    /// `opens`, the field gets the value back that the next user of the machine expects: a kernel
-    /// that may know nothing of IOMMUs.
-    fn leave(&self, dev: &virtio::Device<Bound>, opens: bool) {
-        self.viommu.detach_all();
-        if opens {
-            self.bypass.restore(dev);
-        }
-        self.viommu.close(opens);
-    }
-
-    /// [`Self::leave`], for good.
+    /// Leaves the device for good.
     fn quiesce(&self, dev: &virtio::Device<Bound>) {
         let opens = module_parameters::restore_bypass.value() && !self.viommu.has_deserted();
-        self.leave(dev, opens);
+        self.viommu.leave(dev, opens);
     }
 }
 
@@ -207,7 +188,7 @@ impl virtio::Driver for VirtioIommu {
         this: Pin<&Self::Data<'bound>>,
     ) -> Result {
         // Its own rings have to be where they are when it resumes.
-        this.leave(dev, this.viommu.is_behind_itself());
+        this.viommu.leave(dev, this.viommu.is_behind_itself());
         Ok(())
     }
 
@@ -219,7 +200,7 @@ impl virtio::Driver for VirtioIommu {
         // field back. None does DMA yet. But an IOMMU behind itself has to be attached before.
         let behind_itself = this.viommu.is_behind_itself();
         if !behind_itself {
-            this.close_bypass(dev);
+            this.viommu.resume_bypass(dev);
         }
 
         let mut queues = dev.find_vqs(&QUEUES)?;
@@ -231,7 +212,7 @@ impl virtio::Driver for VirtioIommu {
 
         let resumed = this.viommu.resume(requests);
         if behind_itself {
-            this.close_bypass(dev);
+            this.viommu.resume_bypass(dev);
         }
         resumed
     }

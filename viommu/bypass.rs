@@ -20,39 +20,61 @@ use kernel::{
 const BYPASS: ConfigField<u8> = virtio::config_field!(bindings::virtio_iommu_config, bypass => u8);
 
 /// The field, and what the guest found there.
-pub(crate) struct GlobalBypass {
+pub(super) struct GlobalBypass {
     /// Absent if the device does not have the field (VIRTIO_IOMMU_F_BYPASS_CONFIG).
     boot: Option<bool>,
+    /// Whether it is left as it is.
+    kept: bool,
+    /// Whether it is closed while the driver is at work.
+    closed: bool,
+    /// Whether the device is about to be reset, or was.
+    left: bool,
 }
 
 impl GlobalBypass {
     /// Remembers the value the guest booted with.
-    pub(crate) fn new(boot: Option<bool>) -> Self {
-        GlobalBypass { boot }
+    pub(super) fn new(boot: Option<bool>, kept: bool) -> Self {
+        GlobalBypass {
+            boot,
+            kept: kept || boot.is_none(),
+            closed: false,
+            left: false,
+        }
     }
 
     /// Whether the field was set when the guest booted.
-    pub(crate) fn was_open(&self) -> bool {
+    pub(super) fn was_open(&self) -> bool {
         self.boot == Some(true)
     }
 
+    /// Whether the field is to be closed, but is not yet.
+    pub(super) fn is_due(&self) -> bool {
+        !self.kept && !self.closed && !self.left
+    }
+
     /// Blocks the endpoints that are attached to no domain. May sleep.
-    ///
+    pub(super) fn close(&mut self, dev: &virtio::Device<Bound>) {
+        self.closed = true;
+        if let Err(error) = self.clear(dev) {
+            let errno = error.to_errno();
+            dev_err!(dev.as_ref(), "cannot close the global bypass: {}\n", errno);
+        }
+    }
+
     /// A field that reads 0 is not written to: cloud-hypervisor's does although its device bypasses
     /// until the field is written, and nothing would bring that back for the next kernel.
-    pub(crate) fn clear(&self, dev: &virtio::Device<Bound>) -> Result {
-        let Some(boot) = self.boot else {
-            return Ok(());
-        };
-        if boot || dev.config_read(BYPASS)? & 1 != 0 {
+    fn clear(&self, dev: &virtio::Device<Bound>) -> Result {
+        if self.was_open() || dev.config_read(BYPASS)? & 1 != 0 {
             dev.config_write(BYPASS, 0)?;
         }
         Ok(())
     }
 
-    /// Puts back the value that the guest booted with, whatever is there. May sleep.
-    pub(crate) fn restore(&self, dev: &virtio::Device<Bound>) {
-        if !self.was_open() {
+    /// The device is about to be reset. If it `opens`, puts back the value that the guest booted
+    /// with, whatever is there. May sleep.
+    pub(super) fn leave(&mut self, dev: &virtio::Device<Bound>, opens: bool) {
+        self.left = true;
+        if !opens || !self.was_open() {
             return;
         }
         if let Err(error) = dev.config_write(BYPASS, 1) {
@@ -61,6 +83,14 @@ impl GlobalBypass {
                 "cannot open the global bypass again: {}\n",
                 error.to_errno()
             );
+        }
+    }
+
+    /// The driver is at work again: what was closed before is closed. May sleep.
+    pub(super) fn resume(&mut self, dev: &virtio::Device<Bound>) {
+        self.left = false;
+        if self.closed {
+            self.close(dev);
         }
     }
 }

@@ -20,6 +20,7 @@ use kernel::{
 
 use super::{
     attached::Attached,
+    bypass::GlobalBypass,
     device::Device,
     endpoint_table::EndpointTable,
     engine::{
@@ -37,17 +38,22 @@ pub(crate) struct Viommu {
     pub(super) endpoints: Arc<EndpointTable>,
     #[pin]
     attached: Mutex<Attached>,
+    #[pin]
+    bypass: Mutex<GlobalBypass>,
     pub(super) outside: Outside,
 }
 
 impl Viommu {
-    /// Takes the request queue, which is not ready yet. May sleep.
+    /// Takes the request queue, which is not ready yet. The global bypass field is left as it is if
+    /// `keep_bypass`. May sleep.
     pub(crate) fn new(
         vdev: &virtio::Device<Bound>,
         config: Config,
         requests: Virtqueue<Slot>,
         endpoints: Arc<EndpointTable>,
+        keep_bypass: bool,
     ) -> Result<Arc<Self>> {
+        let bypass = GlobalBypass::new(config.bypass, keep_bypass);
         let device = Device::new(vdev, config, requests)?;
         let attached = Attached::new(device.clone(), endpoints.clone())?;
         Arc::pin_init(
@@ -55,6 +61,7 @@ impl Viommu {
                 device,
                 endpoints,
                 attached <- new_mutex!(attached),
+                bypass <- new_mutex!(bypass),
                 outside: Outside::new(vdev.parent()),
             }),
             GFP_KERNEL,
@@ -101,8 +108,20 @@ impl Viommu {
         self.device.engine.stats()
     }
 
-    /// Whether the global bypass can be closed: nobody depends on it. May sleep.
-    pub(crate) fn is_self_contained(&self, vdev: &virtio::Device<Bound>) -> bool {
+    /// Closes the global bypass if nobody depends on it. Endpoints without a domain, which were
+    /// plugged in later, released or forgotten, are blocked then. May sleep.
+    ///
+    /// Returns whether there is nothing left to be done about it.
+    pub(crate) fn close_bypass(&self, vdev: &virtio::Device<Bound>) -> bool {
+        let mut bypass = self.bypass.lock();
+        if bypass.is_due() && (!bypass.was_open() || self.is_self_contained(vdev)) {
+            bypass.close(vdev);
+        }
+        !bypass.is_due()
+    }
+
+    /// Whether nobody depends on the global bypass.
+    fn is_self_contained(&self, vdev: &virtio::Device<Bound>) -> bool {
         self.outside.is_empty(&self.device) && self.takes_itself_in(vdev)
     }
 
@@ -142,22 +161,31 @@ impl Viommu {
         self.attached().has_own()
     }
 
-    /// Detaches every endpoint, before the device is reset. What each was attached to is remembered
-    /// for [`Self::resume`]. May sleep.
+    /// Detaches every endpoint. What each was attached to is remembered. May sleep.
     pub(crate) fn detach_all(&self) {
         self.attached().detach_all();
     }
 
-    /// Ends all use of the device, after [`Self::detach_all`]. May sleep.
+    /// Ends all use of the device, which is about to be reset. The caller has made sure that no
+    /// endpoint does DMA any more. May sleep.
     ///
-    /// An IOMMU that is behind itself is detached, too, if it can answer that: the global bypass
-    /// `is_open` again.
-    pub(crate) fn close(&self, is_open: bool) {
+    /// The device may keep its domains over the reset. So the endpoints are detached, while the
+    /// global bypass is closed yet, lest one is open that still does DMA after all. Then, if it
+    /// `opens`, the field gets the value back that the next user of the machine expects: a kernel
+    /// that may know nothing of IOMMUs. An IOMMU that is behind itself is detached then, too.
+    pub(crate) fn leave(&self, vdev: &virtio::Device<Bound>, opens: bool) {
+        self.detach_all();
+        self.bypass.lock().leave(vdev, opens);
         let mut attached = self.attached();
-        if is_open {
+        if opens {
             attached.detach_own();
         }
         self.device.engine.close();
+    }
+
+    /// Closes the global bypass again, if it was closed before [`Self::leave`]. May sleep.
+    pub(crate) fn resume_bypass(&self, vdev: &virtio::Device<Bound>) {
+        self.bypass.lock().resume(vdev);
     }
 
     /// Takes up the device again, with a new queue that is ready. May sleep.

@@ -63,7 +63,7 @@
 //! `domain_ids`, `endpoint_table` and `events`.
 
 mod attached;
-pub(crate) mod bypass;
+mod bypass;
 pub(crate) mod config;
 pub(crate) mod debugfs;
 mod device;

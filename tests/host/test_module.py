@@ -101,6 +101,43 @@ def test_driver_that_comes_late_says_why_the_global_bypass_stays_open(late):
     assert late.trace.since().bypass() == 1, "the global bypass was closed"
 
 
+def drivers_outside(guest):
+    """The PCI devices that have a driver, but no IOMMU, which does not count itself."""
+    return guest.check(
+        "for device in /sys/bus/pci/devices/*; do"
+        f"  case $device in *:00:{guest.slots.iommu:02x}.0) continue;; esac;"
+        "  [ -e $device/driver ] && [ ! -e $device/iommu_group ] && basename $device;"
+        "done; true"
+    ).split()
+
+
+@parity.c_driver("never closes the global bypass")
+def test_global_bypass_is_closed_when_the_last_device_outside_has_gone(guests):
+    """By unbinding its driver, as a user would to have it taken over, or by removing it."""
+    guest = guests.start(boot_bypass=True, endpoints_wait=1)
+    guest.wait_ready(timeout=90)
+    guest.wait_for_disks()
+    guest.load_driver()
+    mark = guest.trace.mark()
+    *others, last = drivers_outside(guest)
+    assert others, f"only {last} is outside: this shows nothing"
+    for name in others:
+        guest.check(f"echo {name} > /sys/bus/pci/devices/{name}/driver/unbind")
+        changed = guest.trace.since(mark).named("set_config")
+        assert not changed, f"changed with {drivers_outside(guest)} outside: {changed}"
+    guest.check(f"echo 1 > /sys/bus/pci/devices/{last}/remove")
+    assert guest.trace.since(mark).bypass() == 0, f"not closed: {guest.trace.since(mark)}"
+
+    for name in others:
+        guest.check(f"echo {name} > /sys/bus/pci/drivers_probe")
+        guest.check(f"[ -e /sys/bus/pci/devices/{name}/iommu_group ]")
+    guest.check("echo 1 > /sys/bus/pci/rescan")
+    guest.wait_for_disks()
+    for name in ("vda", "nvme0n1"):
+        guest.check(f"disk-test /dev/{name} 1")
+    assert not drivers_outside(guest)
+
+
 @parity.c_driver("oopses: NULL pointer in iommu_device_unlink, the endpoints are still there")
 def test_driver_is_not_unbound_while_it_has_endpoints(guests):
     guest = guests.boot()

@@ -208,6 +208,7 @@ mod resv;
 #[cfg(CONFIG_RUST_IOMMU_DRIVER_KUNIT_TEST)]
 mod tests;
 mod vtable;
+mod without_group;
 
 pub use self::{
     domain::{
@@ -223,14 +224,15 @@ pub use self::{
         ProtFlag, //
     },
     registration::Registration,
-    requester::{
-        for_each_without_group,
-        has_driver,
-        Requester, //
-    },
+    requester::Requester,
     resv::{
         ResvRegions,
         ResvType, //
+    },
+    without_group::{
+        for_each_without_group,
+        has_driver,
+        when_driver_is_gone, //
     }, //
 };
 

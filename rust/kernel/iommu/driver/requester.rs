@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! PCI devices, as their DMA names them, and those that do without an IOMMU.
+//! PCI devices, as their DMA names them.
 //!
 //! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
 
@@ -89,54 +89,5 @@ unsafe extern "C" fn visit_alias(
         )
     };
     f(alias);
-    0
-}
-
-/// Returns whether a driver is bound to `dev`, and may have it do DMA. Any context.
-///
-/// The answer may be out of date as soon as it is there, unless the device is locked.
-pub fn has_driver(dev: &Device) -> bool {
-    // SAFETY: `dev` is valid. The pointer is read once, and not followed.
-    !unsafe { (&raw const (*dev.as_raw()).driver).read_volatile() }.is_null()
-}
-
-/// Calls `f` for each PCI device that has a driver, but is in no IOMMU group. May sleep.
-///
-/// Such a device is not behind an IOMMU, or was given a driver before the driver of its IOMMU came:
-/// the core does not take it over then.
-pub fn for_each_without_group(mut f: impl FnMut(&Device)) {
-    let mut f: &mut dyn FnMut(&Device) = &mut f;
-
-    #[cfg(CONFIG_PCI)]
-    // SAFETY: The bus is registered since early at boot. The function takes a reference on each
-    // device for the time of the call; the data is what `visit` expects.
-    unsafe {
-        bindings::bus_for_each_dev(
-            &raw const bindings::pci_bus_type,
-            core::ptr::null_mut(),
-            (&raw mut f).cast(),
-            Some(visit),
-        )
-    };
-    #[cfg(not(CONFIG_PCI))]
-    let _ = &mut f;
-}
-
-/// # Safety
-///
-/// `dev` has to be valid, and `data` has to point to a `&mut dyn FnMut(&Device)` that nobody else
-/// uses.
-#[cfg(CONFIG_PCI)]
-unsafe extern "C" fn visit(dev: *mut bindings::device, data: *mut c_void) -> c_int {
-    // SAFETY: By the safety requirements.
-    let f = unsafe { &mut *data.cast::<&mut dyn FnMut(&Device)>() };
-    // SAFETY: The pointer is read once, and not followed.
-    let group = unsafe { (&raw const (*dev).iommu_group).read_volatile() };
-    // SAFETY: `dev` is valid for the duration of the call.
-    let dev = unsafe { Device::from_raw(dev) };
-
-    if group.is_null() && has_driver(dev) {
-        f(dev);
-    }
     0
 }
