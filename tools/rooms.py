@@ -9,11 +9,12 @@ ROOMS = (
     "iommu_ops",
     "debugfs",
     "endpoint",
-    "reserved",
     "iommu",
     "outside",
     "attached",
     "domain",
+    "probe",
+    "reserved",
     "device",
     "events",
     "endpoint_table",
@@ -63,7 +64,7 @@ def module_of(path, root):
     return parts[:-1] if parts[-1] == "mod" else parts
 
 
-def absolute(module, is_folder, path):
+def absolute(module, path):
     """The module path from the driver's root on that `path` names in `module`."""
     base = () if path[0] == "crate" else module
     rest = path[1:] if path[0] in ("crate", "self") else path
@@ -85,7 +86,7 @@ def check(root):
             complaints.append(f"{name}: a room that tools/rooms.py does not know: where does it belong?")
             continue
         for used in imports(path.read_text(encoding="utf-8")):
-            target = absolute(module, path.name == "mod.rs", used)
+            target = absolute(module, used)
             if not target or target[0] in ROOT or (target[0] == "uapi" and module[0] == "viommu"):
                 continue
             if target[0] != module[0]:

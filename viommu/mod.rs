@@ -4,8 +4,9 @@
 //!
 //! ```text
 //!   iommu_ops       what the IOMMU core asks
-//!   ├─ endpoint        a device behind the IOMMU, and
-//!   │  └─ reserved        what it reserves
+//!   ├─ endpoint        a device behind the IOMMU
+//!   │  └─ probe           what the device says of it:
+//!   │     └─ reserved        reserved regions
 //!   └─ iommu           the IOMMU as a whole
 //!      ├─ attached/       where the device has the endpoint ids
 //!      │  └─ domain/         domains, and their mappings
@@ -76,4 +77,5 @@ pub(crate) mod events;
 pub(crate) mod iommu;
 mod iommu_ops;
 mod outside;
+mod probe;
 mod reserved;

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the device says of an endpoint, when it is asked with PROBE.
+
+use kernel::{
+    device,
+    prelude::*, //
+};
+
+use super::{
+    device::Device,
+    reserved::{
+        Region,
+        Regions, //
+    }, //
+};
+use crate::uapi::{
+    ProbeReply,
+    Property,
+    ResvKind,
+    Status, //
+};
+
+/// How many bytes of an endpoint's reserved regions may be for MSIs. The core keeps a record of
+/// each granule of them, which is not to use up the guest's memory. x86 has 1 MiB, an ITS 64 KiB.
+const MAX_MSI: u64 = 16 << 20;
+
+/// Asks the device for the reserved regions of all ids of an endpoint.
+///
+/// An id that the device does not know is taken out of `ids`: a PCI device behind a conventional
+/// bridge, say, has two, of which some devices see the bridge's alone. Fails with `ENODEV` if it
+/// knows none.
+pub(super) fn regions(
+    iommu: &Device,
+    dev: &device::Device,
+    ids: &mut KVec<u32>,
+) -> Result<Regions> {
+    let mut regions = Regions::new();
+    let mut result = Ok(());
+    let all = ids.len();
+    ids.retain(|id| {
+        if result.is_err() {
+            return true;
+        }
+        let read = iommu.probe(*id, |reply| {
+            add_regions(&mut regions, iommu, dev, *id, reply)
+        });
+        let known = read.and_then(|added| added.unwrap_or(Ok(())));
+        if known == Err(ENOENT) {
+            if all > 1 {
+                dev_info!(dev, "IOMMU does not know endpoint id {}: left out\n", *id);
+            }
+            return false;
+        }
+        result = known;
+        true
+    });
+    result?;
+    if ids.is_empty() {
+        dev_warn!(
+            dev,
+            "cannot be probed: IOMMU knows none of its endpoint ids, so it does not translate\n"
+        );
+        return Err(ENODEV);
+    }
+    Ok(regions)
+}
+
+/// Adds what the device says of one id.
+///
+/// Fails with `ENOENT`, and without a message, if the device does not know the id.
+fn add_regions(
+    regions: &mut Regions,
+    iommu: &Device,
+    dev: &device::Device,
+    id: u32,
+    reply: ProbeReply<'_>,
+) -> Result {
+    match reply.status {
+        Status::Ok => (),
+        Status::NoEnt => return Err(ENOENT),
+        status => {
+            dev_err!(dev, "cannot probe endpoint id {}: {}\n", id, status);
+            return Err(EIO);
+        }
+    }
+
+    for property in reply.properties {
+        match property {
+            Ok(Property::ResvMem { kind, span }) => {
+                if matches!(kind, ResvKind::Unknown(_)) && iommu.may_complain() {
+                    dev_warn!(dev, "region {} is {}, taken as reserved\n", span, kind);
+                }
+                let mut region = Region { span, kind };
+                if is_too_much_msi(regions, &region) {
+                    if iommu.may_complain() {
+                        dev_warn!(dev, "MSI region {} is too large, taken as reserved\n", span);
+                    }
+                    region.kind = ResvKind::Reserved;
+                }
+                // Several ids of an endpoint usually have the same regions.
+                if !regions.as_slice().contains(&region) {
+                    regions.push(region, GFP_KERNEL)?;
+                }
+            }
+            Ok(Property::Unknown { type_, .. }) => {
+                if iommu.may_complain() {
+                    dev_warn!(dev, "unknown property {:#x} is ignored\n", type_);
+                }
+            }
+            Err(error) => {
+                if iommu.may_complain() {
+                    dev_err!(dev, "malformed property: {}\n", error);
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an endpoint with `regions` has more than [`MAX_MSI`] with this one.
+fn is_too_much_msi(regions: &Regions, new: &Region) -> bool {
+    let known = regions.as_slice();
+    if new.kind != ResvKind::Msi || known.contains(new) {
+        return false;
+    }
+    let msi = known.iter().filter(|region| region.kind == ResvKind::Msi);
+    let all = msi.fold(new.span.size_saturating(), |sum, region| {
+        sum.saturating_add(region.span.size_saturating())
+    });
+    all > MAX_MSI
+}
