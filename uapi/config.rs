@@ -9,20 +9,18 @@
 
 use kernel::{
     fmt,
-    prelude::*, //
+    prelude::*,
+    ptr::Alignment, //
 };
 
-use super::{
-    Granule,
-    Span, //
-};
+use super::Span;
 
 /// The largest size of the properties of an endpoint that is accepted, in bytes.
 ///
-/// They are read into memory of the guest, for which a device that is not trusted must not be able
-/// to ask at will. The length of one property is a 16-bit number: this is room for the longest.
-/// QEMU has 512.
-pub(crate) const MAX_PROBE_SIZE: u32 = 1 << 16;
+/// They are read into memory of the guest, of which a device that is not trusted must not be able
+/// to take what it likes. The length of one property is a 16-bit number: this is room for the
+/// longest. QEMU has 512.
+const MAX_PROBE_SIZE: u32 = 1 << 16;
 
 /// The device configuration as it was read, in the CPU's byte order. [`None`] for what the device
 /// does not offer. `struct virtio_iommu_config`
@@ -44,55 +42,58 @@ pub(crate) struct RawConfig {
 impl RawConfig {
     /// Checks the configuration, for a kernel with pages of `page_size` bytes.
     ///
-    /// # Errors
-    ///
-    /// The device cannot be used. The text of the error says why, with the values.
-    pub(crate) fn validate(&self, page_size: usize) -> Result<Config, ConfigError> {
+    /// If the device cannot be used, `report` is told why.
+    pub(crate) fn validate(
+        &self,
+        page_size: usize,
+        report: impl Fn(fmt::Arguments<'_>),
+    ) -> Result<Config> {
+        let invalid = |why: fmt::Arguments<'_>| {
+            report(why);
+            EINVAL
+        };
+
+        if self.page_size_mask == 0 {
+            return Err(invalid(fmt!("device supports no page size")));
+        }
         // A mapping must not end with its first byte (virtio 1.3, section 5.13.6.5): pages of one
         // byte are used in pairs.
-        let single = self.page_size_mask & 1;
-        let Some(granule) = Granule::from_mask((self.page_size_mask ^ single) | (single << 1))
-        else {
-            return Err(ConfigError::NoPageSizes);
-        };
-        // `usize` has at most 64 bits on every architecture.
-        let page_size = page_size as u64;
-        if granule.bytes() > page_size {
-            return Err(ConfigError::Granule {
-                granule: granule.bytes(),
-                page_size,
-            });
-        }
-
-        let input = match self.input_range {
-            // The last page is left out: cloud-hypervisor refuses it.
-            None => Span::ALL.without_last(granule),
-            Some((start, end)) => {
-                let Some(input) = Span::new(start, end) else {
-                    return Err(ConfigError::InputRange { start, end });
-                };
-                match input.align_in(granule) {
-                    Some(whole) => whole,
-                    None => return Err(ConfigError::InputTooSmall { input, granule }),
-                }
+        let smallest = 1u64 << self.page_size_mask.trailing_zeros().max(1);
+        let granule = match usize::try_from(smallest).map(Alignment::new_checked) {
+            Ok(Some(granule)) if granule.as_usize() <= page_size => granule,
+            _ => {
+                report(fmt!(
+                    "granule {smallest:#x} larger than system page size {page_size:#x}"
+                ));
+                // The device is in order, but not for this kernel.
+                return Err(ENODEV);
             }
         };
 
-        let domains = match self.domain_range {
-            None => DomainRange::ALL,
-            Some((start, end)) => match DomainRange::new(start, end) {
-                Some(domains) => domains,
-                None => return Err(ConfigError::DomainRange { start, end }),
-            },
-        };
+        // Of a device that does not name a range, the last page is left out: cloud-hypervisor
+        // refuses it.
+        let (first, last) = self.input_range.unwrap_or((0, u64::MAX - smallest));
+        let input = Span::new(first, last)
+            .ok_or_else(|| invalid(fmt!("input range {first:#x}-{last:#x} is reversed")))?
+            .align_in(granule)
+            .ok_or_else(|| {
+                invalid(fmt!(
+                    "input range {first:#x}-{last:#x} holds no page of {smallest:#x} bytes"
+                ))
+            })?;
+
+        let (first, last) = self.domain_range.unwrap_or((0, u32::MAX));
+        let domains = DomainRange::new(first, last)
+            .ok_or_else(|| invalid(fmt!("domain range {first}-{last} is reversed")))?;
 
         let probe_size = self.probe_size.unwrap_or(0);
         if probe_size > MAX_PROBE_SIZE {
-            return Err(ConfigError::ProbeSize { size: probe_size });
+            return Err(invalid(fmt!(
+                "probe size {probe_size} larger than {MAX_PROBE_SIZE}"
+            )));
         }
 
         Ok(Config {
-            page_sizes: self.page_size_mask,
             granule,
             input,
             domains,
@@ -106,10 +107,8 @@ impl RawConfig {
 /// A device configuration that can be worked with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Config {
-    /// Bitmap of the page sizes, in bytes.
-    pub(crate) page_sizes: u64,
-    /// The smallest page size, but at least 2. Not larger than the kernel's.
-    pub(crate) granule: Granule,
+    /// The smallest page size, but at least 2 bytes. Not larger than the kernel's.
+    pub(crate) granule: Alignment,
     /// The IO virtual addresses that can be mapped: whole granules, and at least one.
     pub(crate) input: Span,
     /// The numbers that a domain can have.
@@ -134,13 +133,6 @@ pub(crate) struct DomainRange {
 }
 
 impl DomainRange {
-    /// Every number there is.
-    pub(crate) const ALL: Self = Self {
-        // INVARIANT: 0 <= `u32::MAX`.
-        first: 0,
-        last: u32::MAX,
-    };
-
     /// The numbers from `first` to `last`, both included; [`None`] if they are reversed.
     pub(crate) const fn new(first: u32, last: u32) -> Option<Self> {
         if first > last {
@@ -190,83 +182,11 @@ impl fmt::Display for DomainRange {
     }
 }
 
-/// Why a device cannot be used.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ConfigError {
-    /// It has no page size.
-    NoPageSizes,
-    /// Its smallest page is larger than the kernel's.
-    Granule {
-        /// Its smallest page, in bytes.
-        granule: u64,
-        /// The kernel's, in bytes.
-        page_size: u64,
-    },
-    /// The range of IO virtual addresses ends before it begins.
-    InputRange {
-        /// Where it begins.
-        start: u64,
-        /// Where it ends.
-        end: u64,
-    },
-    /// The range of IO virtual addresses holds no whole page.
-    InputTooSmall {
-        /// The range.
-        input: Span,
-        /// The smallest page.
-        granule: Granule,
-    },
-    /// The range of domains ends before it begins.
-    DomainRange {
-        /// Where it begins.
-        start: u32,
-        /// Where it ends.
-        end: u32,
-    },
-    /// The properties of an endpoint are larger than [`MAX_PROBE_SIZE`].
-    ProbeSize {
-        /// Their size, in bytes.
-        size: u32,
-    },
-}
-
-impl From<ConfigError> for Error {
-    fn from(error: ConfigError) -> Error {
-        match error {
-            // The device is in order, but not for this kernel.
-            ConfigError::Granule { .. } => ENODEV,
-            _ => EINVAL,
-        }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            ConfigError::NoPageSizes => f.write_str("device supports no page size"),
-            ConfigError::Granule { granule, page_size } => f.write_fmt(fmt!(
-                "granule {granule:#x} larger than system page size {page_size:#x}"
-            )),
-            ConfigError::InputRange { start, end } => {
-                f.write_fmt(fmt!("input range {start:#x}-{end:#x} is reversed"))
-            }
-            ConfigError::InputTooSmall { input, granule } => {
-                f.write_fmt(fmt!("input range {input} holds no page of {granule} bytes"))
-            }
-            ConfigError::DomainRange { start, end } => {
-                f.write_fmt(fmt!("domain range {start}-{end} is reversed"))
-            }
-            ConfigError::ProbeSize { size } => {
-                f.write_fmt(fmt!("probe size {size} larger than {MAX_PROBE_SIZE}"))
-            }
-        }
-    }
-}
-
 #[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]
 #[kunit_tests(viommu_config)]
 mod tests {
     use super::*;
+    use crate::uapi::tests::fails;
 
     const PAGE: usize = 0x1000;
 
@@ -279,23 +199,28 @@ mod tests {
         bypass: Some(1),
     };
 
-    fn error(raw: RawConfig) -> Option<ConfigError> {
-        raw.validate(PAGE).err()
+    fn good(raw: RawConfig) -> Option<Config> {
+        raw.validate(PAGE, |_| ()).ok()
+    }
+
+    fn bad(raw: RawConfig, error: Error, why: fmt::Arguments<'_>) -> bool {
+        fails(error, why, |report| raw.validate(PAGE, report))
+    }
+
+    fn domains(first: u32, last: u32) -> DomainRange {
+        DomainRange::new(first, last).unwrap()
     }
 
     #[test]
     fn of_qemu() {
-        assert_eq!(
-            QEMU.validate(PAGE),
-            Ok(Config {
-                page_sizes: !0xfff,
-                granule: Granule::new(0x1000).unwrap(),
-                input: Span::ALL,
-                domains: DomainRange::ALL,
-                probe_size: 512,
-                bypass: Some(true),
-            })
-        );
+        let config = Config {
+            granule: Alignment::new::<0x1000>(),
+            input: Span::ALL,
+            domains: domains(0, u32::MAX),
+            probe_size: 512,
+            bypass: Some(true),
+        };
+        assert_eq!(good(QEMU), Some(config));
     }
 
     #[test]
@@ -307,18 +232,15 @@ mod tests {
             probe_size: None,
             bypass: None,
         };
-        assert_eq!(
-            raw.validate(PAGE),
-            Ok(Config {
-                page_sizes: 0x1000,
-                granule: Granule::new(0x1000).unwrap(),
-                // Without the last page.
-                input: Span::new(0, u64::MAX - 0x1000).unwrap(),
-                domains: DomainRange::ALL,
-                probe_size: 0,
-                bypass: None,
-            })
-        );
+        let config = Config {
+            granule: Alignment::new::<0x1000>(),
+            // Without the last page.
+            input: Span::new(0, u64::MAX - 0x1000).unwrap(),
+            domains: domains(0, u32::MAX),
+            probe_size: 0,
+            bypass: None,
+        };
+        assert_eq!(good(raw), Some(config));
     }
 
     #[test]
@@ -328,29 +250,18 @@ mod tests {
             ..QEMU
         };
 
-        assert_eq!(error(raw(0)), Some(ConfigError::NoPageSizes));
-        assert_eq!(
-            error(raw(0x10000)),
-            Some(ConfigError::Granule {
-                granule: 0x10000,
-                page_size: 0x1000
-            })
-        );
-        assert_eq!(
-            error(raw(1 << 63)),
-            Some(ConfigError::Granule {
-                granule: 1 << 63,
-                page_size: 0x1000
-            })
-        );
-        assert!(raw(0x10000).validate(0x10000).is_ok());
-        for page_size_mask in [1, 3, u64::MAX] {
-            assert_eq!(
-                raw(page_size_mask)
-                    .validate(PAGE)
-                    .map(|config| config.granule.bytes()),
-                Ok(2)
-            );
+        assert!(bad(raw(0), EINVAL, fmt!("device supports no page size")));
+        for size in [0x10000, 1 << 32, 1 << 63] {
+            assert!(bad(
+                raw(size),
+                ENODEV,
+                fmt!("granule {size:#x} larger than system page size 0x1000")
+            ));
+        }
+        assert!(raw(0x10000).validate(0x10000, |_| ()).is_ok());
+        for (mask, granule) in [(1, 2), (3, 2), (u64::MAX, 2), (!3, 4), (0x1001000, 0x1000)] {
+            let found = good(raw(mask)).map(|config| config.granule.as_usize());
+            assert_eq!(found, Some(granule));
         }
     }
 
@@ -361,33 +272,29 @@ mod tests {
             ..QEMU
         };
 
-        assert_eq!(
-            error(raw(1, 0)),
-            Some(ConfigError::InputRange { start: 1, end: 0 })
-        );
-        assert_eq!(
-            error(raw(u64::MAX, 0)),
-            Some(ConfigError::InputRange {
-                start: u64::MAX,
-                end: 0
-            })
-        );
-        for (start, end) in [(0, 0), (1, 0x1ffe), (u64::MAX, u64::MAX), (0x10, 0x20)] {
-            assert_eq!(
-                error(raw(start, end)),
-                Some(ConfigError::InputTooSmall {
-                    input: Span::new(start, end).unwrap(),
-                    granule: Granule::new(0x1000).unwrap()
-                })
-            );
+        for (start, end) in [(1, 0), (u64::MAX, 0)] {
+            assert!(bad(
+                raw(start, end),
+                EINVAL,
+                fmt!("input range {start:#x}-{end:#x} is reversed")
+            ));
         }
-        assert_eq!(error(raw(0x1000, 0x1fff)), None);
-        assert_eq!(error(raw(u64::MAX - 0xfff, u64::MAX)), None);
-        // A page at an end is of no use if a part of it is missing.
-        assert_eq!(
-            raw(0x10, 0x2010).validate(PAGE).map(|config| config.input),
-            Ok(Span::new(0x1000, 0x1fff).unwrap())
-        );
+        for (start, end) in [(0, 0), (1, 0x1ffe), (u64::MAX, u64::MAX), (0x10, 0x20)] {
+            assert!(bad(
+                raw(start, end),
+                EINVAL,
+                fmt!("input range {start:#x}-{end:#x} holds no page of 0x1000 bytes")
+            ));
+        }
+        for (start, end, expected) in [
+            (0x1000, 0x1fff, (0x1000, 0x1fff)),
+            (u64::MAX - 0xfff, u64::MAX, (u64::MAX - 0xfff, u64::MAX)),
+            // A page at an end is of no use if a part of it is missing.
+            (0x10, 0x2010, (0x1000, 0x1fff)),
+        ] {
+            let found = good(raw(start, end)).map(|config| config.input);
+            assert_eq!(found, Span::new(expected.0, expected.1));
+        }
     }
 
     #[test]
@@ -397,25 +304,31 @@ mod tests {
             ..QEMU
         };
 
-        assert_eq!(
-            error(raw(1, 0)),
-            Some(ConfigError::DomainRange { start: 1, end: 0 })
-        );
-        assert_eq!(error(raw(7, 7)), None);
-        assert_eq!(error(raw(u32::MAX, u32::MAX)), None);
+        assert!(bad(raw(1, 0), EINVAL, fmt!("domain range 1-0 is reversed")));
+        for (first, last) in [(7, 7), (u32::MAX, u32::MAX), (0, 1)] {
+            let found = good(raw(first, last)).map(|config| config.domains);
+            assert_eq!(found, Some(domains(first, last)));
+        }
+    }
 
-        let range = |first, last| DomainRange::new(first, last).unwrap();
-        assert_eq!(range(7, 7).count(), 1);
-        assert_eq!(DomainRange::ALL.count(), 1 << 32);
+    #[test]
+    fn domain_numbers() {
+        let all = domains(0, u32::MAX);
+
+        assert_eq!(domains(7, 7).count(), 1);
+        assert_eq!(all.count(), 1 << 32);
         assert_eq!(
-            [0, 1, 2, 3].map(|random| range(7, 9).pick(random)),
+            [0, 1, 2, 3].map(|random| domains(7, 9).pick(random)),
             [7, 8, 9, 7]
         );
-        assert_eq!(DomainRange::ALL.pick(u32::MAX), u32::MAX);
-        assert_eq!([7, 8, 9].map(|number| range(7, 9).after(number)), [8, 9, 7]);
-        assert_eq!(range(0, 9).spare(), (10, range(0, 9)));
-        assert_eq!(range(5, u32::MAX).spare(), (4, range(5, u32::MAX)));
-        assert_eq!(DomainRange::ALL.spare(), (u32::MAX, range(0, u32::MAX - 1)));
+        assert_eq!(all.pick(u32::MAX), u32::MAX);
+        assert_eq!(
+            [7, 8, 9].map(|number| domains(7, 9).after(number)),
+            [8, 9, 7]
+        );
+        assert_eq!(domains(0, 9).spare(), (10, domains(0, 9)));
+        assert_eq!(domains(5, u32::MAX).spare(), (4, domains(5, u32::MAX)));
+        assert_eq!(all.spare(), (u32::MAX, domains(0, u32::MAX - 1)));
     }
 
     #[test]
@@ -426,39 +339,34 @@ mod tests {
         };
 
         for size in [0, 1, 511, MAX_PROBE_SIZE] {
-            assert_eq!(
-                raw(size).validate(PAGE).map(|config| config.probe_size),
-                Ok(size)
-            );
+            let found = good(raw(size)).map(|config| config.probe_size);
+            assert_eq!(found, Some(size));
         }
         for size in [MAX_PROBE_SIZE + 1, 1 << 30, u32::MAX] {
-            assert_eq!(error(raw(size)), Some(ConfigError::ProbeSize { size }));
+            assert!(bad(
+                raw(size),
+                EINVAL,
+                fmt!("probe size {size} larger than 65536")
+            ));
         }
     }
 
     #[test]
     fn bypass() {
-        let bypass = |bypass| {
-            RawConfig { bypass, ..QEMU }
-                .validate(PAGE)
-                .map(|config| config.bypass)
-        };
-
-        assert_eq!(bypass(None), Ok(None));
-        assert_eq!(bypass(Some(0)), Ok(Some(false)));
-        assert_eq!(bypass(Some(1)), Ok(Some(true)));
-        // Bits 1 to 7 mean nothing.
-        assert_eq!(bypass(Some(0xfe)), Ok(Some(false)));
-        assert_eq!(bypass(Some(0xff)), Ok(Some(true)));
-    }
-
-    #[test]
-    fn errno() {
-        let granule = ConfigError::Granule {
-            granule: 0x10000,
-            page_size: 0x1000,
-        };
-        assert_eq!(Error::from(granule), ENODEV);
-        assert_eq!(Error::from(ConfigError::NoPageSizes), EINVAL);
+        for (field, expected) in [
+            (None, None),
+            (Some(0), Some(false)),
+            (Some(1), Some(true)),
+            // Bits 1 to 7 mean nothing.
+            (Some(0xfe), Some(false)),
+            (Some(0xff), Some(true)),
+        ] {
+            let raw = RawConfig {
+                bypass: field,
+                ..QEMU
+            };
+            let found = good(raw).map(|config| config.bypass);
+            assert_eq!(found, Some(expected));
+        }
     }
 }

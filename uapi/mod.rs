@@ -8,13 +8,14 @@
 //! Addresses travel as [`Span`], a range that cannot be empty or reversed.
 //!
 //! The device is not trusted. A parser reads nothing but the slice that it is given, which must
-//! hold no more than what the device wrote; it accepts any bytes, ends after a number of steps
-//! bounded by their number, and answers a malformed one with an error that says what was wrong and
-//! where. Layouts are asserted, at compile time, against the C header.
+//! hold no more than what the device wrote; it accepts any bytes, and ends after a number of steps
+//! that is bounded by their number. If it refuses them, it passes a text that says what is wrong,
+//! and where, to a function of its caller, and fails. Layouts are asserted, at compile time,
+//! against the C header.
 //!
 //! Functions here are pure: no lock, no allocation, no panic, any context. Of the kernel they need
-//! errors, formatting, `impl_flags!` and the bindings of the C header, besides zerocopy, so that
-//! the same files can be built for the host, to be fuzzed.
+//! errors, formatting, alignments, `impl_flags!` and the bindings of the C header, besides
+//! zerocopy, so that the same files can be built for the host, to be fuzzed.
 //!
 //! C header: [`include/uapi/linux/virtio_iommu.h`](srctree/include/uapi/linux/virtio_iommu.h)
 //!
@@ -26,6 +27,7 @@ mod property;
 mod request;
 mod span;
 mod status;
+mod wire;
 
 pub(crate) use config::{
     Config,
@@ -47,14 +49,37 @@ pub(crate) use request::{
     Probe,
     Request,
     HOT_READABLE,
-    PROBE_READABLE,
-    TAIL, //
+    PROBE_READABLE, //
 };
-pub(crate) use span::{
-    Granule,
-    Span, //
-};
+pub(crate) use span::Span;
 pub(crate) use status::{
     Status,
+    TAIL,
     UNANSWERED, //
 };
+
+#[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]
+mod tests {
+    use core::cell::Cell;
+
+    use kernel::{
+        fmt,
+        prelude::*,
+        str::CString, //
+    };
+
+    /// Whether a parser fails with `error`, and reports `why`.
+    pub(super) fn fails<T>(
+        error: Error,
+        why: fmt::Arguments<'_>,
+        parse: impl FnOnce(&dyn Fn(fmt::Arguments<'_>)) -> Result<T>,
+    ) -> bool {
+        let expected = CString::try_from_fmt(why);
+        let same = Cell::new(false);
+        let report = |text: fmt::Arguments<'_>| {
+            let text = CString::try_from_fmt(text);
+            same.set(matches!((&expected, &text), (Ok(a), Ok(b)) if **a == **b));
+        };
+        parse(&report).err() == Some(error) && same.get()
+    }
+}

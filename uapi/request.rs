@@ -8,8 +8,6 @@
 //!
 //! C header: [`include/uapi/linux/virtio_iommu.h`](srctree/include/uapi/linux/virtio_iommu.h)
 
-use core::mem::offset_of;
-
 use kernel::{
     bindings,
     fmt,
@@ -20,21 +18,18 @@ use zerocopy::little_endian::{
     U32,
     U64, //
 };
-use zerocopy_derive::{
-    Immutable,
-    KnownLayout, //
-};
 
-use super::Span;
+use super::{
+    wire::wire,
+    Span,
+    TAIL, //
+};
 
 /// The largest device-readable part of a [`Request`], in bytes.
 pub(crate) const HOT_READABLE: usize = size_of::<Map>();
 
 /// The device-readable part of a [`Probe`], in bytes.
 pub(crate) const PROBE_READABLE: usize = size_of::<ProbeHead>();
-
-/// The tail that the device writes after each request, in bytes.
-pub(crate) const TAIL: usize = size_of::<bindings::virtio_iommu_req_tail>();
 
 impl_flags!(
     /// How an endpoint may access a mapping. The default is not at all.
@@ -54,24 +49,6 @@ impl_flags!(
 );
 
 static_assert!(MapFlags::all_bits() == bindings::VIRTIO_IOMMU_MAP_F_MASK);
-
-impl fmt::Display for MapFlags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::empty() {
-            return f.write_str("-");
-        }
-        for (flag, name) in [
-            (MapFlag::Read, "R"),
-            (MapFlag::Write, "W"),
-            (MapFlag::Mmio, "M"),
-        ] {
-            if self.contains(flag) {
-                f.write_str(name)?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// A request whose answer is a status alone.
 ///
@@ -128,21 +105,17 @@ impl Request {
                 bypass,
             } => put(
                 &Attach {
-                    head: Head::new(bindings::VIRTIO_IOMMU_T_ATTACH),
+                    head: bindings::VIRTIO_IOMMU_T_ATTACH.into(),
                     domain: domain.into(),
                     endpoint: endpoint.into(),
-                    flags: if bypass {
-                        bindings::VIRTIO_IOMMU_ATTACH_F_BYPASS.into()
-                    } else {
-                        U32::ZERO
-                    },
+                    flags: (u32::from(bypass) * bindings::VIRTIO_IOMMU_ATTACH_F_BYPASS).into(),
                     reserved: [0; 4],
                 },
                 out,
             ),
             Request::Detach { domain, endpoint } => put(
                 &Detach {
-                    head: Head::new(bindings::VIRTIO_IOMMU_T_DETACH),
+                    head: bindings::VIRTIO_IOMMU_T_DETACH.into(),
                     domain: domain.into(),
                     endpoint: endpoint.into(),
                     reserved: [0; 8],
@@ -156,7 +129,7 @@ impl Request {
                 flags,
             } => put(
                 &Map {
-                    head: Head::new(bindings::VIRTIO_IOMMU_T_MAP),
+                    head: bindings::VIRTIO_IOMMU_T_MAP.into(),
                     domain: domain.into(),
                     virt_start: span.first().into(),
                     virt_end: span.last().into(),
@@ -167,7 +140,7 @@ impl Request {
             ),
             Request::Unmap { domain, span } => put(
                 &Unmap {
-                    head: Head::new(bindings::VIRTIO_IOMMU_T_UNMAP),
+                    head: bindings::VIRTIO_IOMMU_T_UNMAP.into(),
                     domain: domain.into(),
                     virt_start: span.first().into(),
                     virt_end: span.last().into(),
@@ -198,7 +171,15 @@ impl fmt::Display for Request {
                 span,
                 phys,
                 flags,
-            } => f.write_fmt(fmt!("MAP {span} to {phys:#x} [{flags}] in domain {domain}")),
+            } => {
+                let letter = |flag, letter| if flags.contains(flag) { letter } else { "" };
+                let read = letter(MapFlag::Read, "R");
+                let write = letter(MapFlag::Write, "W");
+                let mmio = letter(MapFlag::Mmio, "M");
+                f.write_fmt(fmt!(
+                    "MAP {span} to {phys:#x} [{read}{write}{mmio}] in domain {domain}"
+                ))
+            }
             Request::Unmap { domain, span } => f.write_fmt(fmt!("UNMAP {span} in domain {domain}")),
         }
     }
@@ -216,7 +197,7 @@ impl Probe {
     pub(crate) fn encode(&self, out: &mut [u8; PROBE_READABLE]) -> usize {
         put(
             &ProbeHead {
-                head: Head::new(bindings::VIRTIO_IOMMU_T_PROBE),
+                head: bindings::VIRTIO_IOMMU_T_PROBE.into(),
                 endpoint: self.endpoint.into(),
                 reserved: [0; 64],
             },
@@ -248,172 +229,74 @@ fn put<T: IntoBytes + zerocopy::Immutable, const N: usize>(wire: &T, out: &mut [
     size_of::<T>()
 }
 
-// Device-readable parts. Whole numbers have an alignment of 1 here, so there is no padding.
+// The device-readable parts. A head is a type of one byte and three bytes that are zero: one
+// little-endian number. `TAIL` is the device-writable part.
 
-/// `struct virtio_iommu_req_head`
-#[repr(C)]
-#[derive(FromBytes, Immutable, IntoBytes, KnownLayout)]
-struct Head {
-    type_: u8,
-    reserved: [u8; 3],
-}
-
-impl Head {
-    #[inline]
-    const fn new(type_: u32) -> Self {
-        Self {
-            // One of `VIRTIO_IOMMU_T_*`, which bindgen has as `u32`; asserted below.
-            type_: type_ as u8,
-            reserved: [0; 3],
-        }
+wire! {
+    struct Attach: virtio_iommu_req_attach - TAIL {
+        head: U32,
+        domain: U32,
+        endpoint: U32,
+        flags: U32,
+        reserved: [u8; 4],
     }
 }
 
-static_assert!(bindings::VIRTIO_IOMMU_T_PROBE <= 0xff);
-
-/// `struct virtio_iommu_req_attach`
-#[repr(C)]
-#[derive(FromBytes, Immutable, IntoBytes, KnownLayout)]
-struct Attach {
-    head: Head,
-    domain: U32,
-    endpoint: U32,
-    flags: U32,
-    reserved: [u8; 4],
+wire! {
+    struct Detach: virtio_iommu_req_detach - TAIL {
+        head: U32,
+        domain: U32,
+        endpoint: U32,
+        reserved: [u8; 8],
+    }
 }
 
-/// `struct virtio_iommu_req_detach`
-#[repr(C)]
-#[derive(FromBytes, Immutable, IntoBytes, KnownLayout)]
-struct Detach {
-    head: Head,
-    domain: U32,
-    endpoint: U32,
-    reserved: [u8; 8],
+wire! {
+    struct Map: virtio_iommu_req_map - TAIL {
+        head: U32,
+        domain: U32,
+        virt_start: U64,
+        virt_end: U64,
+        phys_start: U64,
+        flags: U32,
+    }
 }
 
-/// `struct virtio_iommu_req_map`
-#[repr(C)]
-#[derive(FromBytes, Immutable, IntoBytes, KnownLayout)]
-struct Map {
-    head: Head,
-    domain: U32,
-    virt_start: U64,
-    virt_end: U64,
-    phys_start: U64,
-    flags: U32,
+wire! {
+    struct Unmap: virtio_iommu_req_unmap - TAIL {
+        head: U32,
+        domain: U32,
+        virt_start: U64,
+        virt_end: U64,
+        reserved: [u8; 4],
+    }
 }
 
-/// `struct virtio_iommu_req_unmap`
-#[repr(C)]
-#[derive(FromBytes, Immutable, IntoBytes, KnownLayout)]
-struct Unmap {
-    head: Head,
-    domain: U32,
-    virt_start: U64,
-    virt_end: U64,
-    reserved: [u8; 4],
+wire! {
+    struct ProbeHead: virtio_iommu_req_probe {
+        head: U32,
+        endpoint: U32,
+        reserved: [u8; 64],
+    }
 }
 
-/// `struct virtio_iommu_req_probe`
-#[repr(C)]
-#[derive(FromBytes, Immutable, IntoBytes, KnownLayout)]
-struct ProbeHead {
-    head: Head,
-    endpoint: U32,
-    reserved: [u8; 64],
-}
-
-/// Asserts that a type has the fields of a C structure in the same places, and that it ends where
-/// `end` begins in the C structure: at the device-writable part.
-macro_rules! assert_layout {
-    ($ours:ident { $($field:ident),* }, $theirs:ident, $end:ident) => {
-        $(
-            static_assert!(
-                offset_of!($ours, $field) == offset_of!(bindings::$theirs, $field)
-            );
-        )*
-        static_assert!(size_of::<$ours>() == offset_of!(bindings::$theirs, $end));
-        static_assert!(align_of::<$ours>() == 1);
-    };
-}
-
-assert_layout!(
-    Attach {
-        head,
-        domain,
-        endpoint,
-        flags,
-        reserved
-    },
-    virtio_iommu_req_attach,
-    tail
-);
-assert_layout!(
-    Detach {
-        head,
-        domain,
-        endpoint,
-        reserved
-    },
-    virtio_iommu_req_detach,
-    tail
-);
-assert_layout!(
-    Map {
-        head,
-        domain,
-        virt_start,
-        virt_end,
-        phys_start,
-        flags
-    },
-    virtio_iommu_req_map,
-    tail
-);
-assert_layout!(
-    Unmap {
-        head,
-        domain,
-        virt_start,
-        virt_end,
-        reserved
-    },
-    virtio_iommu_req_unmap,
-    tail
-);
-assert_layout!(
-    ProbeHead {
-        head,
-        endpoint,
-        reserved
-    },
-    virtio_iommu_req_probe,
-    properties
-);
-
-static_assert!(size_of::<Head>() == size_of::<bindings::virtio_iommu_req_head>());
-static_assert!(offset_of!(Head, type_) == offset_of!(bindings::virtio_iommu_req_head, type_));
-static_assert!(offset_of!(Head, reserved) == offset_of!(bindings::virtio_iommu_req_head, reserved));
-
-// The tail follows at once, and ends the C structure.
-static_assert!(size_of::<Attach>() + TAIL == size_of::<bindings::virtio_iommu_req_attach>());
-static_assert!(size_of::<Detach>() + TAIL == size_of::<bindings::virtio_iommu_req_detach>());
-static_assert!(size_of::<Map>() + TAIL == size_of::<bindings::virtio_iommu_req_map>());
-static_assert!(size_of::<Unmap>() + TAIL == size_of::<bindings::virtio_iommu_req_unmap>());
+static_assert!(size_of::<bindings::virtio_iommu_req_head>() == size_of::<U32>());
 
 #[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]
 #[kunit_tests(viommu_request)]
 mod tests {
+    use kernel::str::CString;
+
     use super::*;
 
     /// What stands in the buffer after an encoded request.
     const REST: u8 = 0xa5;
 
-    fn encoded(request: Request) -> ([u8; HOT_READABLE], usize) {
+    /// Whether a request is these bytes, and nothing is written after them.
+    fn encodes(request: Request, expected: &[u8]) -> bool {
         let mut out = [REST; HOT_READABLE];
         let size = request.encode(&mut out);
-        (out, size)
+        out[..size] == *expected && out[size..].iter().all(|byte| *byte == REST)
     }
 
     fn span(first: u64, last: u64) -> Span {
@@ -432,109 +315,77 @@ mod tests {
 
     #[test]
     fn attach() {
-        let (bytes, size) = encoded(Request::Attach {
-            domain: 0x01020304,
-            endpoint: 0xfffefdfc,
-            bypass: false,
-        });
-
-        assert_eq!(size, 20);
-        assert_eq!(
-            bytes[..20],
-            [
+        for (bypass, flags) in [(false, 0), (true, 1)] {
+            let request = Request::Attach {
+                domain: 0x01020304,
+                endpoint: 0xfffefdfc,
+                bypass,
+            };
+            let expected = [
                 1, 0, 0, 0, // head
                 4, 3, 2, 1, // domain
                 0xfc, 0xfd, 0xfe, 0xff, // endpoint
-                0, 0, 0, 0, // flags
-                0, 0, 0, 0 // reserved
-            ]
-        );
-        assert!(bytes[20..].iter().all(|byte| *byte == REST));
-    }
-
-    #[test]
-    fn attach_bypass() {
-        let (bytes, size) = encoded(Request::Attach {
-            domain: 0,
-            endpoint: 8,
-            bypass: true,
-        });
-
-        assert_eq!(size, 20);
-        assert_eq!(
-            bytes[..20],
-            [1, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
-        );
+                flags, 0, 0, 0, // flags
+                0, 0, 0, 0, // reserved
+            ];
+            assert!(encodes(request, &expected));
+        }
     }
 
     #[test]
     fn detach() {
-        let (bytes, size) = encoded(Request::Detach {
+        let request = Request::Detach {
             domain: 7,
             endpoint: 0x100,
-        });
-
-        assert_eq!(size, 20);
-        assert_eq!(
-            bytes[..20],
-            [2, 0, 0, 0, 7, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-        );
-        assert!(bytes[20..].iter().all(|byte| *byte == REST));
+        };
+        let expected = [
+            2, 0, 0, 0, // head
+            7, 0, 0, 0, // domain
+            0, 1, 0, 0, // endpoint
+            0, 0, 0, 0, 0, 0, 0, 0, // reserved
+        ];
+        assert!(encodes(request, &expected));
     }
 
     #[test]
     fn map() {
-        let (bytes, size) = encoded(Request::Map {
-            domain: 2,
-            span: span(0x1122334455667000, 0x1122334455667fff),
-            phys: 0x8877665544332000,
-            flags: MapFlag::Read | MapFlag::Write,
-        });
-
-        assert_eq!(size, 36);
-        assert_eq!(
-            bytes,
-            [
+        for (flags, bits) in [
+            (MapFlags::default(), 0),
+            (MapFlag::Read | MapFlag::Write, 3),
+            (MapFlag::Mmio.into(), 4),
+        ] {
+            let request = Request::Map {
+                domain: 2,
+                span: span(0x1122334455667000, 0x1122334455667fff),
+                phys: 0x8877665544332000,
+                flags,
+            };
+            let expected = [
                 3, 0, 0, 0, // head
                 2, 0, 0, 0, // domain
                 0x00, 0x70, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, // first
                 0xff, 0x7f, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, // last, included
                 0x00, 0x20, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, // physical
-                3, 0, 0, 0 // flags
-            ]
-        );
-
-        let (bytes, _) = encoded(Request::Map {
-            domain: u32::MAX,
-            span: Span::ALL,
-            phys: 0,
-            flags: MapFlag::Mmio.into(),
-        });
-        assert_eq!(bytes[4..8], [0xff; 4]);
-        assert_eq!(bytes[8..16], [0; 8]);
-        assert_eq!(bytes[16..24], [0xff; 8]);
-        assert_eq!(bytes[32..36], [4, 0, 0, 0]);
+                bits, 0, 0, 0, // flags
+            ];
+            assert!(encodes(request, &expected));
+        }
     }
 
     #[test]
     fn unmap() {
-        let (bytes, size) = encoded(Request::Unmap {
-            domain: 2,
+        let request = Request::Unmap {
+            domain: u32::MAX,
             span: span(0x1000, u64::MAX),
-        });
-
-        assert_eq!(size, 28);
-        assert_eq!(
-            bytes[..28],
-            [
-                4, 0, 0, 0, // head
-                2, 0, 0, 0, // domain
-                0, 0x10, 0, 0, 0, 0, 0, 0, // first
-                0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, // last, included
-                0, 0, 0, 0 // reserved
-            ]
-        );
-        assert!(bytes[28..].iter().all(|byte| *byte == REST));
+        };
+        let expected = [
+            4, 0, 0, 0, // head
+            0xff, 0xff, 0xff, 0xff, // domain
+            0, 0x10, 0, 0, 0, 0, 0, 0, // first
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, // last, included
+            0, 0, 0, 0, // reserved
+        ];
+        assert!(encodes(request, &expected));
     }
 
     #[test]
@@ -547,13 +398,23 @@ mod tests {
     }
 
     #[test]
-    fn flags() {
-        let both = MapFlag::Read | MapFlag::Write;
-
-        assert_eq!(u32::from(MapFlags::default()), 0);
-        assert_eq!(u32::from(both), 3);
-        assert!(both.contains(MapFlag::Write) && !both.contains(MapFlag::Mmio));
-        assert!(both.contains_all(MapFlag::Read.into()));
-        assert!(!both.contains_all(MapFlag::Read | MapFlag::Mmio));
+    fn text() -> Result {
+        let map = |flags| Request::Map {
+            domain: 2,
+            span: span(0x1000, 0x1fff),
+            phys: 0x8000,
+            flags,
+        };
+        let all = MapFlag::Read | MapFlag::Write | MapFlag::Mmio;
+        for (request, expected) in [
+            (map(all), c"MAP 0x1000-0x1fff to 0x8000 [RWM] in domain 2"),
+            (
+                map(MapFlag::Write.into()),
+                c"MAP 0x1000-0x1fff to 0x8000 [W] in domain 2",
+            ),
+        ] {
+            assert_eq!(&*CString::try_from_fmt(fmt!("{request}"))?, expected);
+        }
+        Ok(())
     }
 }

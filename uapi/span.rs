@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ranges of addresses with an inclusive end, and the page granule.
+//! Ranges of addresses, of which the last one belongs to the range.
 //!
-//! virtio-iommu names the last address of a range, not the one after it, so that a range can reach
-//! the end of the 64-bit space. [`Span`] does the same. Its size, up to 2^64, may then not fit a
-//! [`u64`]; nothing here computes an end plus one unless it checks for that.
+//! So does virtio-iommu have them: such a range can reach the end of the 64-bit space. Its size may
+//! then be 2^64, which is no [`u64`], and neither is the address after its last one.
 
 use kernel::{
     fmt,
-    prelude::*, //
+    prelude::*,
+    ptr::{
+        Alignable,
+        Alignment, //
+    }, //
 };
 
 /// A range of 64-bit addresses, with both ends included.
@@ -43,14 +46,9 @@ impl Span {
     /// The span of `size` bytes from `first` on; [`None`] if it would be empty, or end after the
     /// last 64-bit address.
     #[inline]
-    pub(crate) const fn from_size(first: u64, size: usize) -> Option<Self> {
+    pub(crate) fn from_size(first: u64, size: usize) -> Option<Self> {
         // `usize` has at most 64 bits on every architecture.
-        let Some(beyond) = (size as u64).checked_sub(1) else {
-            return None;
-        };
-        let Some(last) = first.checked_add(beyond) else {
-            return None;
-        };
+        let last = first.checked_add((size as u64).checked_sub(1)?)?;
         // INVARIANT: `last` is `first` plus something, and the sum did not wrap.
         Some(Self { first, last })
     }
@@ -70,105 +68,58 @@ impl Span {
     /// The number of bytes, with [`u64::MAX`] in the place of 2^64.
     #[inline]
     pub(crate) const fn size_saturating(self) -> u64 {
+        // By the invariant this does not wrap.
         self.last.wrapping_sub(self.first).saturating_add(1)
     }
 
-    /// All but the last granule. There has to be more than that.
-    pub(crate) const fn without_last(self, granule: Granule) -> Self {
-        let last = self.last - granule.bytes();
-        // INVARIANT: It is not reversed, as there is more than one granule.
-        Self { last, ..self }
-    }
-
     /// The addresses that both have; [`None`] if there is none.
-    pub(crate) const fn common(self, other: Self) -> Option<Self> {
-        let first = if self.first > other.first {
-            self.first
-        } else {
-            other.first
-        };
-        let last = if self.last < other.last {
-            self.last
-        } else {
-            other.last
-        };
-        Self::new(first, last)
-    }
-
-    /// Whether `address` belongs to the span.
     #[inline]
-    pub(crate) const fn contains(self, address: u64) -> bool {
-        self.first <= address && address <= self.last
+    pub(crate) fn common(self, other: Self) -> Option<Self> {
+        Self::new(self.first.max(other.first), self.last.min(other.last))
     }
 
     /// Whether the two have an address in common.
     #[inline]
-    pub(crate) const fn overlaps(self, other: Self) -> bool {
-        self.first <= other.last && other.first <= self.last
+    pub(crate) fn overlaps(self, other: Self) -> bool {
+        self.common(other).is_some()
     }
 
-    /// Whether the two overlap or one begins where the other ends, so that together they are one
-    /// span.
-    #[inline]
-    pub(crate) const fn touches(self, other: Self) -> bool {
-        // Saturation is harmless: nothing lies after `u64::MAX`.
-        self.first <= other.last.saturating_add(1) && other.first <= self.last.saturating_add(1)
-    }
-
-    /// The two as one span, if they touch.
-    #[inline]
-    pub(crate) const fn join(self, other: Self) -> Option<Self> {
-        if !self.touches(other) {
-            return None;
-        }
-        Some(self.hull(other))
+    /// The two as one span, if they overlap or one begins where the other ends.
+    pub(crate) fn join(self, other: Self) -> Option<Self> {
+        // Nothing begins after the last address there is, where the sum saturates.
+        let reaches = |a: Self, b: Self| b.first <= a.last.saturating_add(1);
+        (reaches(self, other) && reaches(other, self)).then(|| self.hull(other))
     }
 
     /// The smallest span that holds both.
     #[inline]
-    pub(crate) const fn hull(self, other: Self) -> Self {
-        // INVARIANT: The lower of two starts is not above the higher of two ends, as each start is
-        // not above its own end.
+    pub(crate) fn hull(self, other: Self) -> Self {
+        // INVARIANT: The start can only get lower, and the end higher.
         Self {
-            first: if self.first < other.first {
-                self.first
-            } else {
-                other.first
-            },
-            last: if self.last > other.last {
-                self.last
-            } else {
-                other.last
-            },
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
         }
     }
 
     /// The whole granules in the span; [`None`] if there is not one.
-    pub(crate) const fn align_in(self, granule: Granule) -> Option<Self> {
-        let Some(first) = granule.align_up(self.first) else {
-            return None;
-        };
-        // The last granule counts if the address after the span begins another. That address may
-        // be 2^64: it does begin one, and wraps to zero, of which all this remains true.
-        let Some(last) = granule.align_down(self.last.wrapping_add(1)).checked_sub(1) else {
-            // The end rounds down to 0: nothing is left, unless the span ends at 2^64 - 1.
-            return if self.last == u64::MAX {
-                Self::new(first, u64::MAX)
-            } else {
-                None
-            };
+    pub(crate) fn align_in(self, granule: Alignment) -> Option<Self> {
+        let first = self.first.align_up(granule)?;
+        let last = if self.last == self.align_out(granule).last {
+            self.last
+        } else {
+            // The last granule is cut. The one before it, if any, is whole.
+            self.last.align_down(granule).checked_sub(1)?
         };
         Self::new(first, last)
     }
 
     /// All granules that the span touches.
-    #[inline]
-    pub(crate) const fn align_out(self, granule: Granule) -> Self {
-        // INVARIANT: The start can only get lower and the end higher; neither can wrap, as only
-        // the bits below the granule are cleared or set.
+    pub(crate) fn align_out(self, granule: Alignment) -> Self {
+        // INVARIANT: The start can only get lower, and the end higher: bits below the granule are
+        // cleared, or set.
         Self {
-            first: granule.align_down(self.first),
-            last: self.last | granule.mask(),
+            first: self.first.align_down(granule),
+            last: self.last | !granule.mask() as u64,
         }
     }
 }
@@ -176,67 +127,6 @@ impl Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_fmt(fmt!("{:#x}-{:#x}", self.first, self.last))
-    }
-}
-
-/// The smallest unit that an IOMMU maps, in bytes.
-///
-/// # Invariants
-///
-/// The value is a power of two.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Granule(u64);
-
-impl Granule {
-    /// A granule of `bytes`; [`None`] if that is not a power of two.
-    #[inline]
-    pub(crate) const fn new(bytes: u64) -> Option<Self> {
-        if !bytes.is_power_of_two() {
-            return None;
-        }
-        // INVARIANT: `bytes` was found to be a power of two.
-        Some(Self(bytes))
-    }
-
-    /// The smallest page size in a bitmap of page sizes; [`None`] if the bitmap is empty.
-    #[inline]
-    pub(crate) const fn from_mask(page_sizes: u64) -> Option<Self> {
-        // The lowest bit that is set: a power of two, or zero, which `new` refuses.
-        Self::new(page_sizes & page_sizes.wrapping_neg())
-    }
-
-    /// The size in bytes.
-    #[inline]
-    pub(crate) const fn bytes(self) -> u64 {
-        self.0
-    }
-
-    /// The address bits below the granule.
-    #[inline]
-    const fn mask(self) -> u64 {
-        // By the type invariant the value is at least 1: this does not wrap.
-        self.0.wrapping_sub(1)
-    }
-
-    /// The start of the granule that holds `address`.
-    #[inline]
-    pub(crate) const fn align_down(self, address: u64) -> u64 {
-        address & !self.mask()
-    }
-
-    /// The lowest start of a granule that is not below `address`; [`None`] if that is 2^64.
-    #[inline]
-    pub(crate) const fn align_up(self, address: u64) -> Option<u64> {
-        let Some(up) = address.checked_add(self.mask()) else {
-            return None;
-        };
-        Some(self.align_down(up))
-    }
-}
-
-impl fmt::Display for Granule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_fmt(fmt!("{:#x}", self.0))
     }
 }
 
@@ -249,8 +139,12 @@ mod tests {
         Span::new(first, last).unwrap_or(Span::ALL)
     }
 
-    fn granule(bytes: u64) -> Granule {
-        Granule(bytes)
+    const BYTE: Alignment = Alignment::new::<1>();
+    const PAGE: Alignment = Alignment::new::<0x1000>();
+
+    /// Half of the space.
+    fn half() -> Alignment {
+        Alignment::new_checked(1 << 63).unwrap()
     }
 
     #[test]
@@ -287,9 +181,6 @@ mod tests {
     fn relations() {
         let a = span(10, 19);
 
-        assert!(a.contains(10) && a.contains(19));
-        assert!(!a.contains(9) && !a.contains(20));
-
         for (other, overlaps, touches) in [
             (span(0, 8), false, false),
             (span(0, 9), false, true),
@@ -303,9 +194,8 @@ mod tests {
         ] {
             assert_eq!(a.overlaps(other), overlaps);
             assert_eq!(other.overlaps(a), overlaps);
-            assert_eq!(a.touches(other), touches);
-            assert_eq!(other.touches(a), touches);
             assert_eq!(a.join(other).is_some(), touches);
+            assert_eq!(other.join(a), a.join(other));
         }
     }
 
@@ -315,11 +205,12 @@ mod tests {
         let high = span(u64::MAX, u64::MAX);
 
         assert!(!low.overlaps(high));
-        assert!(low.touches(high) && high.touches(low));
         assert_eq!(low.join(high), Some(Span::ALL));
+        assert_eq!(high.join(low), Some(Span::ALL));
         // The end of the space does not touch its beginning.
-        assert!(!high.touches(span(0, 0)) && !span(0, 0).touches(high));
-        assert!(Span::ALL.touches(Span::ALL));
+        assert_eq!(high.join(span(0, 0)), None);
+        assert_eq!(span(0, 0).join(high), None);
+        assert_eq!(Span::ALL.join(Span::ALL), Some(Span::ALL));
         assert_eq!(span(0, 0).hull(high), Span::ALL);
     }
 
@@ -335,81 +226,53 @@ mod tests {
         );
         assert_eq!(span(0x1000, 0x1fff).join(span(0x2001, 0x2fff)), None);
         assert_eq!(span(0, 9).hull(span(20, 29)), span(0, 29));
-    }
-
-    #[test]
-    fn granules() {
-        assert_eq!(Granule::new(0), None);
-        assert_eq!(Granule::new(3), None);
-        assert_eq!(Granule::new(1).map(Granule::bytes), Some(1));
-        assert_eq!(Granule::from_mask(0), None);
-        assert_eq!(Granule::from_mask(!0xfff), Granule::new(0x1000));
-        assert_eq!(Granule::from_mask(1 << 63), Granule::new(1 << 63));
-        assert_eq!(Granule::from_mask(u64::MAX), Granule::new(1));
-
-        let page = granule(0x1000);
-        assert_eq!(page.align_down(0x1fff), 0x1000);
-        assert_eq!(page.align_up(0), Some(0));
-        assert_eq!(page.align_up(1), Some(0x1000));
-        assert_eq!(page.align_up(0x1000), Some(0x1000));
-        assert_eq!(page.align_up(u64::MAX - 0xfff), Some(u64::MAX - 0xfff));
-        assert_eq!(page.align_up(u64::MAX - 0xffe), None);
-        assert_eq!(page.align_up(u64::MAX), None);
-        assert_eq!(granule(1).align_up(u64::MAX), Some(u64::MAX));
-        assert_eq!(granule(1 << 63).align_up(1), Some(1 << 63));
-        assert_eq!(granule(1 << 63).align_up((1 << 63) + 1), None);
+        assert_eq!(span(0, 9).common(span(5, 29)), Some(span(5, 9)));
+        assert_eq!(span(0, 9).common(span(10, 29)), None);
     }
 
     #[test]
     fn align_in() {
-        let page = granule(0x1000);
-
-        assert_eq!(
-            span(0x1000, 0x1fff).align_in(page),
-            Some(span(0x1000, 0x1fff))
-        );
-        assert_eq!(
-            span(0x0fff, 0x2000).align_in(page),
-            Some(span(0x1000, 0x1fff))
-        );
-        assert_eq!(span(0x0001, 0x0fff).align_in(page), None);
-        assert_eq!(span(0x0000, 0x0ffe).align_in(page), None);
-        assert_eq!(span(0x0fff, 0x1000).align_in(page), None);
-        assert_eq!(span(0x1001, 0x2ffe).align_in(page), None);
-        assert_eq!(Span::ALL.align_in(page), Some(Span::ALL));
-        assert_eq!(
-            span(1, u64::MAX).align_in(page),
-            Some(span(0x1000, u64::MAX))
-        );
-        assert_eq!(
-            span(0, u64::MAX - 1).align_in(page),
-            Some(span(0, u64::MAX - 0x1000))
-        );
-        assert_eq!(
-            span(u64::MAX - 0xfff, u64::MAX).align_in(page),
-            Some(span(u64::MAX - 0xfff, u64::MAX))
-        );
-        assert_eq!(span(u64::MAX - 0xffe, u64::MAX).align_in(page), None);
-        assert_eq!(span(u64::MAX, u64::MAX).align_in(page), None);
-        assert_eq!(Span::ALL.align_in(granule(1 << 63)), Some(Span::ALL));
-        assert_eq!(span(3, 5).align_in(granule(1)), Some(span(3, 5)));
-        assert_eq!(Span::ALL.align_in(granule(1)), Some(Span::ALL));
+        for (granule, of, expected) in [
+            (PAGE, (0x1000, 0x1fff), Some((0x1000, 0x1fff))),
+            (PAGE, (0x0fff, 0x2000), Some((0x1000, 0x1fff))),
+            (PAGE, (0x0000, 0x1ffe), Some((0x0000, 0x0fff))),
+            (PAGE, (0x0001, 0x0fff), None),
+            (PAGE, (0x0000, 0x0ffe), None),
+            (PAGE, (0x0fff, 0x1000), None),
+            (PAGE, (0x1001, 0x2ffe), None),
+            (PAGE, (0, u64::MAX), Some((0, u64::MAX))),
+            (PAGE, (1, u64::MAX), Some((0x1000, u64::MAX))),
+            (PAGE, (0, u64::MAX - 1), Some((0, u64::MAX - 0x1000))),
+            (
+                PAGE,
+                (u64::MAX - 0xfff, u64::MAX),
+                Some((u64::MAX - 0xfff, u64::MAX)),
+            ),
+            (PAGE, (u64::MAX - 0xffe, u64::MAX), None),
+            (PAGE, (u64::MAX, u64::MAX), None),
+            (half(), (0, u64::MAX), Some((0, u64::MAX))),
+            (half(), (1, u64::MAX), Some((1 << 63, u64::MAX))),
+            (half(), ((1 << 63) + 1, u64::MAX), None),
+            (BYTE, (3, 5), Some((3, 5))),
+            (BYTE, (0, u64::MAX), Some((0, u64::MAX))),
+        ] {
+            let expected = expected.map(|(first, last)| span(first, last));
+            assert_eq!(span(of.0, of.1).align_in(granule), expected);
+        }
     }
 
     #[test]
     fn align_out() {
-        let page = granule(0x1000);
-
-        assert_eq!(span(0x1fff, 0x2000).align_out(page), span(0x1000, 0x2fff));
-        assert_eq!(span(0x1000, 0x1fff).align_out(page), span(0x1000, 0x1fff));
-        assert_eq!(
-            span(u64::MAX, u64::MAX).align_out(page),
-            span(u64::MAX - 0xfff, u64::MAX)
-        );
-        assert_eq!(
-            span(5, 5).align_out(granule(1 << 63)),
-            span(0, (1 << 63) - 1)
-        );
-        assert_eq!(Span::ALL.align_out(page), Span::ALL);
+        for (granule, of, expected) in [
+            (PAGE, (0x1fff, 0x2000), (0x1000, 0x2fff)),
+            (PAGE, (0x1000, 0x1fff), (0x1000, 0x1fff)),
+            (PAGE, (u64::MAX, u64::MAX), (u64::MAX - 0xfff, u64::MAX)),
+            (PAGE, (0, u64::MAX), (0, u64::MAX)),
+            (half(), (5, 5), (0, (1 << 63) - 1)),
+            (BYTE, (3, 5), (3, 5)),
+        ] {
+            let expected = span(expected.0, expected.1);
+            assert_eq!(span(of.0, of.1).align_out(granule), expected);
+        }
     }
 }

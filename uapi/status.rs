@@ -12,7 +12,11 @@ use kernel::{
     prelude::*, //
 };
 
-use super::TAIL;
+/// The tail that the device writes at the end of each request, in bytes.
+pub(crate) const TAIL: usize = size_of::<bindings::virtio_iommu_req_tail>();
+
+// Only the first byte of it has a meaning.
+static_assert!(offset_of!(bindings::virtio_iommu_req_tail, status) == 0);
 
 /// Written into the tail before the device gets it. No status has this value, so a device that
 /// claims to have answered and wrote nothing is found out.
@@ -45,27 +49,18 @@ pub(crate) enum Status {
     Missing,
 }
 
-// Only the first byte of the tail has a meaning.
-static_assert!(offset_of!(bindings::virtio_iommu_req_tail, status) == 0);
-
 impl Status {
-    /// Reads the status from the tail, of which the device claims to have written so many bytes.
+    /// Reads the status from the tail, of which the device claims to have written `written` bytes.
     ///
-    /// If that is not all of it, the request was not done. But cloud-hypervisor claims to have
-    /// written nothing when it refuses a request, and has written the status: a tail that is not
-    /// as the driver left it, [`UNANSWERED`], says why.
+    /// If that is not all of it, the request was not done. The status may say why nevertheless:
+    /// cloud-hypervisor claims to have written nothing when it refuses a request, and has written
+    /// the status.
     #[inline]
-    pub(crate) const fn from_tail(tail: &[u8; TAIL], written: usize) -> Self {
-        let status = Self::from_byte(tail[0]);
-        if written < TAIL && (tail[0] == UNANSWERED || status.is_ok()) {
-            return Status::Missing;
-        }
-        status
-    }
-
-    #[inline]
-    const fn from_byte(byte: u8) -> Self {
-        match byte as u32 {
+    pub(crate) fn from_tail(tail: &[u8; TAIL], written: usize) -> Self {
+        let byte = tail[0];
+        let whole = written >= TAIL;
+        match u32::from(byte) {
+            bindings::VIRTIO_IOMMU_S_OK if !whole => Status::Missing,
             bindings::VIRTIO_IOMMU_S_OK => Status::Ok,
             bindings::VIRTIO_IOMMU_S_IOERR => Status::IoErr,
             bindings::VIRTIO_IOMMU_S_UNSUPP => Status::Unsupp,
@@ -75,6 +70,7 @@ impl Status {
             bindings::VIRTIO_IOMMU_S_NOENT => Status::NoEnt,
             bindings::VIRTIO_IOMMU_S_FAULT => Status::Fault,
             bindings::VIRTIO_IOMMU_S_NOMEM => Status::NoMem,
+            _ if byte == UNANSWERED && !whole => Status::Missing,
             _ => Status::Unknown(byte),
         }
     }

@@ -112,7 +112,7 @@ impl Device {
             return Ok(None);
         }
         let (buf, written) = self.engine.probe(endpoint, size)?;
-        let reply = ProbeReply::new(&buf[written.start..], written.len(), size);
+        let reply = ProbeReply::new(&buf[written.start..], written.len());
         Ok(Some(read(reply)))
     }
 
@@ -159,7 +159,7 @@ impl Device {
             // A MAP takes any multiple of the granule, so larger sizes mean nothing to the device.
             // Naming only the granule makes the core pass a contiguous range in one call, hence in
             // one MAP, where it would otherwise send one for each power of two in it.
-            page_sizes: self.config.granule.bytes(),
+            page_sizes: self.config.granule.as_usize() as u64,
             geometry: Geometry {
                 first: self.config.input.first(),
                 last: self.config.input.last(),

@@ -138,27 +138,25 @@ impl EventQueue {
     }
 
     fn report(&self, bytes: &[u8]) {
-        let fault = match Fault::parse(bytes) {
-            Ok(fault) => fault,
-            Err(error) => {
-                if self.malformed.check() {
-                    dev_err!(self.dev, "event ignored: {}\n", error);
-                }
-                return;
+        let fault = Fault::parse(bytes, |why| {
+            if self.malformed.check() {
+                dev_err!(self.dev, "event ignored: {}\n", why);
             }
+        });
+        let Ok(fault) = fault else {
+            return;
         };
+        let id = fault.endpoint();
         let may_print = self.faults.check();
-        self.endpoints.with(fault.endpoint, |endpoint| {
+        self.endpoints.with(id, |endpoint| {
             if let Some(endpoint) = endpoint {
-                let address = fault.address.unwrap_or(0);
-                endpoint.faults.report(address, fault.access.write);
+                let address = fault.address().unwrap_or(0);
+                endpoint.faults.report(address, fault.is_write());
             }
             match endpoint {
                 _ if !may_print => (),
                 Some(endpoint) => dev_err_deferred!(endpoint.dev, "{}\n", fault),
-                None => {
-                    dev_err_deferred!(self.dev, "unknown endpoint {}: {}\n", fault.endpoint, fault)
-                }
+                None => dev_err_deferred!(self.dev, "unknown endpoint {}: {}\n", id, fault),
             }
         });
     }

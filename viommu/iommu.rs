@@ -83,9 +83,9 @@ impl Viommu {
         } = self.device.config;
         dev_info!(
             self.device.dev,
-            "IO addresses {}, granule {}, identity by {}\n",
+            "IO addresses {}, granule {:#x}, identity by {}\n",
             input,
-            granule,
+            granule.as_usize(),
             match bypass {
                 Some(_) => "bypass domain",
                 None => "identity mappings",

@@ -4,6 +4,7 @@
 
 use kernel::{
     device,
+    fmt,
     prelude::*, //
 };
 
@@ -74,7 +75,7 @@ fn add_regions(
     iommu: &Device,
     dev: &device::Device,
     id: u32,
-    reply: ProbeReply<'_>,
+    mut reply: ProbeReply<'_>,
 ) -> Result {
     match reply.status {
         Status::Ok => (),
@@ -85,11 +86,23 @@ fn add_regions(
         }
     }
 
-    for property in reply.properties {
+    let report = |why: fmt::Arguments<'_>| {
+        if iommu.may_complain() {
+            dev_err!(dev, "malformed {}\n", why);
+        }
+    };
+    while let Some(property) = reply.properties.next(report)? {
         match property {
-            Ok(Property::ResvMem { kind, span }) => {
-                if matches!(kind, ResvKind::Unknown(_)) && iommu.may_complain() {
-                    dev_warn!(dev, "region {} is {}, taken as reserved\n", span, kind);
+            Property::ResvMem { kind, span } => {
+                if let ResvKind::Unknown(subtype) = kind {
+                    if iommu.may_complain() {
+                        dev_warn!(
+                            dev,
+                            "region {} is unknown ({:#x}), taken as reserved\n",
+                            span,
+                            subtype
+                        );
+                    }
                 }
                 let mut region = Region { span, kind };
                 if is_too_much_msi(regions, &region) {
@@ -103,16 +116,10 @@ fn add_regions(
                     regions.push(region, GFP_KERNEL)?;
                 }
             }
-            Ok(Property::Unknown { type_, .. }) => {
+            Property::Unknown { type_ } => {
                 if iommu.may_complain() {
                     dev_warn!(dev, "unknown property {:#x} is ignored\n", type_);
                 }
-            }
-            Err(error) => {
-                if iommu.may_complain() {
-                    dev_err!(dev, "malformed property: {}\n", error);
-                }
-                return Err(error.into());
             }
         }
     }

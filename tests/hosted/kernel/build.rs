@@ -26,6 +26,17 @@ fn module(tree: &Path, name: &str) -> String {
     format!("#[path = {source:?}]\npub mod {name};\n")
 }
 
+/// `ptr` without projections, which need much of the kernel.
+fn alignment(tree: &Path, out: &Path) -> String {
+    let source = tree.join("rust/kernel/ptr.rs");
+    println!("cargo:rerun-if-changed={}", source.display());
+    let source = fs::read_to_string(&source).unwrap_or_else(|error| panic!("{source:?}: {error}"));
+    let lines = source.lines().filter(|line| !line.contains("project"));
+    let ptr = out.join("ptr.rs");
+    fs::write(&ptr, lines.collect::<Vec<_>>().join("\n")).expect("OUT_DIR is writable");
+    format!("#[path = {ptr:?}]\npub mod ptr;\n")
+}
+
 fn main() {
     println!("cargo:rerun-if-env-changed=KERNEL_TREE");
     let tree = env::var_os("KERNEL_TREE").expect("KERNEL_TREE is not set: run this through pytest");
@@ -40,7 +51,7 @@ fn main() {
         .args(["--allowlist-file", ".*virtio_iommu.h", "--output"])
         .arg(out.join("bindings.rs")));
 
-    let mut modules = module(&tree, "impl_flags");
+    let mut modules = module(&tree, "impl_flags") + &alignment(&tree, &out);
     if env::var_os("CARGO_FEATURE_RBTREE").is_some() {
         modules += &module(&tree, "rbtree");
         let compiler = env::var("CC").unwrap_or("clang-19".into());

@@ -2,10 +2,9 @@
 
 //! Values out of the bytes that the fuzzer makes up.
 
-use crate::uapi::{
-    Granule,
-    Span, //
-};
+use kernel::ptr::Alignment;
+
+use crate::uapi::Span;
 
 /// The bytes that are left. After the end come zeros.
 pub struct Input<'a>(&'a [u8]);
@@ -70,7 +69,7 @@ impl<'a> Input<'a> {
         Span::new(a.min(b), a.max(b)).expect("in order")
     }
 
-    pub fn granule(&mut self) -> Granule {
-        Granule::new(1 << (self.u8() % 64)).expect("a power of two")
+    pub fn granule(&mut self) -> Alignment {
+        Alignment::new_checked(1 << (self.u8() % 64)).expect("a power of two")
     }
 }

@@ -2,7 +2,12 @@
 
 //! What crosses the border to the device, read and written byte by byte.
 
-use kernel::prelude::Error;
+use std::{
+    cell::RefCell,
+    fmt::Arguments, //
+};
+
+use kernel::prelude::*;
 
 use crate::{
     input::Input,
@@ -33,30 +38,39 @@ fn long(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// What is wrong with the next property, or that there is none, or it and its size.
-fn next_property(bytes: &[u8]) -> Option<Result<(Property, usize), ()>> {
+/// Calls a parser, and notes what it reports: a text if and only if it fails.
+fn reported<T>(parse: impl FnOnce(&dyn Fn(Arguments<'_>)) -> Result<T, Error>) -> Result<T, Error> {
+    let texts = RefCell::new(Vec::new());
+    let result = parse(&|why| texts.borrow_mut().push(why.to_string()));
+    assert_eq!(texts.borrow().len(), usize::from(result.is_err()));
+    assert!(texts.borrow().iter().all(|text| !text.is_empty()));
+    result
+}
+
+/// The next property and its size, or [`None`] after the last one. A malformed one fails.
+fn next_property(bytes: &[u8]) -> Result<Option<(Property, usize)>, Error> {
     if bytes.len() < 4 {
         let end = bytes.iter().all(|byte| *byte == 0);
-        return (!end).then_some(Err(()));
+        return if end { Ok(None) } else { Err(EINVAL) };
     }
     let type_ = u16::from_le_bytes([bytes[0], bytes[1]]);
     let len = u16::from_le_bytes([bytes[2], bytes[3]]);
     if type_ & 0xfff == 0 {
-        return None;
+        return Ok(None);
     }
     let size = 4 + usize::from(len);
     if bytes.len() < size {
-        return Some(Err(()));
+        return Err(EINVAL);
     }
     if type_ != 1 {
-        return Some(Ok((Property::Unknown { type_, len }, size)));
+        return Ok(Some((Property::Unknown { type_ }, size)));
     }
     if len < 20 {
-        return Some(Err(()));
+        return Err(EINVAL);
     }
     let (first, last) = (long(bytes, 8), long(bytes, 16));
     if first > last || (first == 0 && last == u64::MAX) {
-        return Some(Err(()));
+        return Err(EINVAL);
     }
     let kind = match bytes[4] {
         0 => ResvKind::Reserved,
@@ -64,25 +78,24 @@ fn next_property(bytes: &[u8]) -> Option<Result<(Property, usize), ()>> {
         other => ResvKind::Unknown(other),
     };
     let span = Span::new(first, last).expect("in order");
-    Some(Ok((Property::ResvMem { kind, span }, size)))
+    Ok(Some((Property::ResvMem { kind, span }, size)))
 }
 
 pub fn property(input: &mut Input<'_>) {
-    // The length before the tail is mostly that of what there is.
+    // The device mostly writes all that there is.
     let exact = input.u8() % 4 != 0;
     let other = input.u32() >> (input.u8() % 32);
     let bytes = input.rest();
-    let probe_size = if exact {
-        bytes.len().saturating_sub(4) as u32
+    let written = if exact {
+        bytes.len()
     } else {
-        other
+        other as usize % (bytes.len() + 1)
     };
 
-    let reply = ProbeReply::new(bytes, bytes.len(), probe_size);
-    let size = probe_size as usize;
-    assert_eq!(Probe::writable(probe_size), Some(size + 4));
-    let status = match bytes.get(size..) {
-        Some(tail) if tail.len() >= 4 => status(tail[0]),
+    let mut reply = ProbeReply::new(bytes, written);
+    let size = bytes.len().saturating_sub(4);
+    let status = match bytes.get(size) {
+        Some(byte) if bytes.len() >= 4 => tail_status(*byte, written.saturating_sub(size)),
         _ => Status::Missing,
     };
     assert_eq!(reply.status, status);
@@ -92,23 +105,20 @@ pub fn property(input: &mut Input<'_>) {
     } else {
         &[]
     };
-    let mut properties = reply.properties;
     loop {
         let expected = next_property(left);
-        match (properties.next(), expected) {
-            (None, None) => break,
-            (Some(Ok(property)), Some(Ok((expected, size)))) => {
-                assert_eq!(property, expected);
-                left = &left[size..];
-            }
-            (Some(Err(error)), Some(Err(()))) => {
-                let _ = format!("{error} {:?}", Error::from(error));
-                left = &[];
-            }
-            (found, expected) => panic!("{found:?} instead of {expected:?}"),
-        }
+        let found = reported(|report| reply.properties.next(report));
+        assert_eq!(
+            found,
+            expected.map(|next| next.map(|(property, _)| property))
+        );
+        let Ok(Some((_, size))) = expected else {
+            break;
+        };
+        left = &left[size..];
     }
-    assert_eq!(properties.next(), None, "after the end");
+    let after = reported(|report| reply.properties.next(report));
+    assert_eq!(after, Ok(None), "after the end");
 }
 
 fn status(byte: u8) -> Status {
@@ -128,32 +138,45 @@ fn status(byte: u8) -> Status {
     .unwrap_or(Status::Unknown(byte))
 }
 
+/// The status in a tail of which so many bytes are written.
+fn tail_status(byte: u8, written: usize) -> Status {
+    match status(byte) {
+        Status::Ok | Status::Unknown(0xff) if written < 4 => Status::Missing,
+        status => status,
+    }
+}
+
 pub fn event(input: &mut Input<'_>) {
     let bytes = input.rest();
-    let parsed = Fault::parse(bytes);
+    let parsed = reported(|report| Fault::parse(bytes, report));
     let well_formed = bytes.len() == EVENT_SIZE && bytes[1..4] == [0; 3];
-    assert_eq!(parsed.is_ok(), well_formed, "{parsed:?}");
-    match parsed {
-        Ok(fault) => {
-            let flags = word(bytes, 4);
-            assert_eq!(fault.access.read, flags & 1 != 0);
-            assert_eq!(fault.access.write, flags & 2 != 0);
-            assert_eq!(fault.access.exec, flags & 4 != 0);
-            assert_eq!(fault.endpoint, word(bytes, 8));
-            let address = (flags & 0x100 != 0).then(|| long(bytes, 16));
-            assert_eq!(fault.address, address);
-            let reason = match bytes[0] {
-                1 => "domain fault",
-                2 => "mapping fault",
-                0 => "unspecified fault",
-                _ => "unknown (",
-            };
-            assert!(format!("{fault}").starts_with(reason), "{fault}");
-        }
-        Err(error) => {
-            let _ = format!("{error} {:?}", Error::from(error));
-        }
+    assert_eq!(parsed.is_ok(), well_formed);
+    let Ok(fault) = parsed else {
+        return;
+    };
+
+    let flags = word(bytes, 4);
+    assert_eq!(fault.is_write(), flags & 2 != 0);
+    assert_eq!(fault.endpoint(), word(bytes, 8));
+    let address = (flags & 0x100 != 0).then(|| long(bytes, 16));
+    assert_eq!(fault.address(), address);
+
+    let mut expected = match bytes[0] {
+        0 => "unspecified fault".to_string(),
+        1 => "domain fault".to_string(),
+        2 => "mapping fault".to_string(),
+        other => format!("unknown ({other:#x}) fault"),
+    };
+    if let Some(address) = address {
+        expected += &format!(" at {address:#x}");
     }
+    if flags & 7 != 0 {
+        let set = ["R", "W", "X"].into_iter().enumerate();
+        let set = set.filter(|(bit, _)| flags & 1 << bit != 0);
+        let access: String = set.map(|(_, letter)| letter).collect();
+        expected += &format!(" [{access}]");
+    }
+    assert_eq!(fault.to_string(), expected);
 }
 
 pub fn config(input: &mut Input<'_>) {
@@ -165,7 +188,7 @@ pub fn config(input: &mut Input<'_>) {
         bypass: input.option(Input::u8),
     };
     let page = 1u64 << (12 + input.u8() % 5);
-    let result = raw.validate(page as usize);
+    let result = reported(|report| raw.validate(page as usize, report));
 
     // A page of one byte counts as two.
     let smallest = (0..64)
@@ -187,35 +210,31 @@ pub fn config(input: &mut Input<'_>) {
         && raw.probe_size.unwrap_or(0) <= 1 << 16;
     assert_eq!(result.is_ok(), good, "{raw:?}: {result:?}");
 
-    match result {
-        Ok(config) => {
-            assert_eq!(Some(config.granule.bytes()), smallest);
-            // The whole pages of it.
-            let bytes = u128::from(config.granule.bytes());
-            let whole = (
-                u128::from(first).div_ceil(bytes) * bytes,
-                (u128::from(last) + 1) / bytes * bytes,
-            );
-            let input = config.input;
-            assert_eq!(
-                (u128::from(input.first()), u128::from(input.last()) + 1),
-                whole
-            );
-            assert_eq!(Some(config.domains), DomainRange::new(domains.0, domains.1));
-            assert_eq!(config.probe_size, raw.probe_size.unwrap_or(0));
-            assert_eq!(config.bypass, raw.bypass.map(|bypass| bypass % 2 == 1));
-            let count = u64::from(domains.1) - u64::from(domains.0) + 1;
-            assert_eq!(config.domains.count(), count);
-            let (spare, usable) = config.domains.spare();
-            assert!(usable == config.domains || (count == 1 << 32 && usable.count() == count - 1));
-            let picked = usable.pick(raw.probe_size.unwrap_or(7));
-            for number in [picked, usable.after(picked), usable.after(u32::MAX)] {
-                assert!((domains.0..=domains.1).contains(&number) && number != spare);
-            }
-        }
-        Err(error) => {
-            let _ = format!("{error} {:?}", Error::from(error));
-        }
+    let Ok(config) = result else {
+        return;
+    };
+    assert_eq!(Some(config.granule.as_usize() as u64), smallest);
+    // The whole pages of it.
+    let bytes = u128::from(config.granule.as_usize() as u64);
+    let whole = (
+        u128::from(first).div_ceil(bytes) * bytes,
+        (u128::from(last) + 1) / bytes * bytes,
+    );
+    let input = config.input;
+    assert_eq!(
+        (u128::from(input.first()), u128::from(input.last()) + 1),
+        whole
+    );
+    assert_eq!(Some(config.domains), DomainRange::new(domains.0, domains.1));
+    assert_eq!(config.probe_size, raw.probe_size.unwrap_or(0));
+    assert_eq!(config.bypass, raw.bypass.map(|bypass| bypass % 2 == 1));
+    let count = u64::from(domains.1) - u64::from(domains.0) + 1;
+    assert_eq!(config.domains.count(), count);
+    let (spare, usable) = config.domains.spare();
+    assert!(usable == config.domains || (count == 1 << 32 && usable.count() == count - 1));
+    let picked = usable.pick(raw.probe_size.unwrap_or(7));
+    for number in [picked, usable.after(picked), usable.after(u32::MAX)] {
+        assert!((domains.0..=domains.1).contains(&number) && number != spare);
     }
 }
 
@@ -291,10 +310,6 @@ pub fn request(input: &mut Input<'_>) {
     let tail = [input.u8(), input.u8(), input.u8(), input.u8()];
     let written = usize::from(input.u8() % 5);
     let found = Status::from_tail(&tail, written);
-    let expected = match status(tail[0]) {
-        Status::Ok | Status::Unknown(0xff) if written < 4 => Status::Missing,
-        status => status,
-    };
-    assert_eq!(found, expected);
+    assert_eq!(found, tail_status(tail[0], written));
     assert_eq!(found.is_ok(), found.to_result().is_ok());
 }

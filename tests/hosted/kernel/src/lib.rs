@@ -7,7 +7,7 @@
 //! interface than there is here does not compile, and the remedy is to add it here.
 //!
 //! What needs the kernel's tree (the environment variable `KERNEL_TREE`) comes from there: the
-//! bindings of the uapi header, `impl_flags!`, the red-black tree.
+//! bindings of the uapi header, `impl_flags!`, alignments, the red-black tree.
 //!
 //! With the feature `model`, [`sync`], [`time`] and [`virtio`] are not just replacements, but a
 //! model in which every order of events can happen; see [`model`].
@@ -47,6 +47,7 @@ mod from_kernel {
     include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 }
 
+pub use from_kernel::ptr;
 #[cfg(feature = "rbtree")]
 pub use from_kernel::rbtree;
 
