@@ -26,10 +26,7 @@ use super::{
 };
 
 /// The largest device-readable part of a [`Request`], in bytes.
-pub(crate) const HOT_READABLE: usize = size_of::<Map>();
-
-/// The device-readable part of a [`Probe`], in bytes.
-pub(crate) const PROBE_READABLE: usize = size_of::<ProbeHead>();
+pub(crate) const READABLE: usize = size_of::<Probe>();
 
 impl_flags!(
     /// How an endpoint may access a mapping. The default is not at all.
@@ -50,9 +47,7 @@ impl_flags!(
 
 static_assert!(MapFlags::all_bits() == bindings::VIRTIO_IOMMU_MAP_F_MASK);
 
-/// A request whose answer is a status alone.
-///
-/// PROBE is a type of its own, [`Probe`]: it does not fit the memory that these requests need.
+/// A request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Request {
     /// Attaches an endpoint to a domain, away from the domain it was attached to. The domain is
@@ -91,13 +86,18 @@ pub(crate) enum Request {
         /// The IO virtual addresses.
         span: Span,
     },
+    /// Asks for the properties of an endpoint. Virtio 1.3, section 5.13.6.7.
+    Probe {
+        /// The endpoint.
+        endpoint: u32,
+    },
 }
 
 impl Request {
     /// Writes the device-readable part to the start of `out`, and returns its size in bytes. What
     /// comes after it in `out` stays as it is.
     #[inline]
-    pub(crate) fn encode(&self, out: &mut [u8; HOT_READABLE]) -> usize {
+    pub(crate) fn encode(&self, out: &mut [u8; READABLE]) -> usize {
         match *self {
             Request::Attach {
                 domain,
@@ -148,6 +148,14 @@ impl Request {
                 },
                 out,
             ),
+            Request::Probe { endpoint } => put(
+                &Probe {
+                    head: bindings::VIRTIO_IOMMU_T_PROBE.into(),
+                    endpoint: endpoint.into(),
+                    reserved: [0; 64],
+                },
+                out,
+            ),
         }
     }
 }
@@ -181,49 +189,15 @@ impl fmt::Display for Request {
                 ))
             }
             Request::Unmap { domain, span } => f.write_fmt(fmt!("UNMAP {span} in domain {domain}")),
+            Request::Probe { endpoint } => f.write_fmt(fmt!("PROBE endpoint {endpoint}")),
         }
-    }
-}
-
-/// The request for the properties of an endpoint. Virtio 1.3, section 5.13.6.7.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Probe {
-    /// The endpoint.
-    pub(crate) endpoint: u32,
-}
-
-impl Probe {
-    /// Writes the device-readable part, all of `out`, and returns its size in bytes.
-    pub(crate) fn encode(&self, out: &mut [u8; PROBE_READABLE]) -> usize {
-        put(
-            &ProbeHead {
-                head: bindings::VIRTIO_IOMMU_T_PROBE.into(),
-                endpoint: self.endpoint.into(),
-                reserved: [0; 64],
-            },
-            out,
-        )
-    }
-
-    /// The size of the device-writable part, in bytes; [`None`] if it is more than there can be.
-    ///
-    /// `probe_size` is that of the [`Config`](super::Config).
-    pub(crate) const fn writable(probe_size: u32) -> Option<usize> {
-        // `usize` has at least 32 bits on every architecture.
-        (probe_size as usize).checked_add(TAIL)
-    }
-}
-
-impl fmt::Display for Probe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_fmt(fmt!("PROBE endpoint {}", self.endpoint))
     }
 }
 
 /// Copies `wire` to the start of `out`; returns the size of `wire`.
 #[inline]
-fn put<T: IntoBytes + zerocopy::Immutable, const N: usize>(wire: &T, out: &mut [u8; N]) -> usize {
-    const_assert!(size_of::<T>() <= N);
+fn put<T: IntoBytes + zerocopy::Immutable>(wire: &T, out: &mut [u8; READABLE]) -> usize {
+    const_assert!(size_of::<T>() <= READABLE);
     // It fits, as was just asserted.
     let _ = wire.write_to_prefix(out);
     size_of::<T>()
@@ -273,7 +247,7 @@ wire! {
 }
 
 wire! {
-    struct ProbeHead: virtio_iommu_req_probe {
+    struct Probe: virtio_iommu_req_probe {
         head: U32,
         endpoint: U32,
         reserved: [u8; 64],
@@ -294,23 +268,13 @@ mod tests {
 
     /// Whether a request is these bytes, and nothing is written after them.
     fn encodes(request: Request, expected: &[u8]) -> bool {
-        let mut out = [REST; HOT_READABLE];
+        let mut out = [REST; READABLE];
         let size = request.encode(&mut out);
         out[..size] == *expected && out[size..].iter().all(|byte| *byte == REST)
     }
 
     fn span(first: u64, last: u64) -> Span {
         Span::new(first, last).unwrap_or(Span::ALL)
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(HOT_READABLE, 36);
-        assert_eq!(PROBE_READABLE, 72);
-        assert_eq!(TAIL, 4);
-        assert_eq!(Probe::writable(0), Some(4));
-        assert_eq!(Probe::writable(512), Some(516));
-        assert_eq!(Probe::writable(u32::MAX).is_some(), usize::BITS > 32);
     }
 
     #[test]
@@ -390,11 +354,9 @@ mod tests {
 
     #[test]
     fn probe() {
-        let mut bytes = [REST; PROBE_READABLE];
-
-        assert_eq!(Probe { endpoint: 0x0a0b }.encode(&mut bytes), 72);
-        assert_eq!(bytes[..8], [5, 0, 0, 0, 0x0b, 0x0a, 0, 0]);
-        assert!(bytes[8..].iter().all(|byte| *byte == 0));
+        let mut expected = [0; 72];
+        expected[..8].copy_from_slice(&[5, 0, 0, 0, 0x0b, 0x0a, 0, 0]);
+        assert!(encodes(Request::Probe { endpoint: 0x0a0b }, &expected));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Device {
             return Ok(None);
         }
         let (buf, written) = self.engine.probe(endpoint, size)?;
-        let reply = ProbeReply::new(&buf[written.start..], written.len());
+        let reply = ProbeReply::new(&buf, written);
         Ok(Some(read(reply)))
     }
 

@@ -31,10 +31,7 @@ mod slot;
 mod timeout;
 mod window;
 
-use core::{
-    iter::Peekable,
-    ops::Range, //
-};
+use core::iter::Peekable;
 
 use kernel::{
     dev_err_deferred,
@@ -81,11 +78,10 @@ use self::{
     }, //
 };
 use crate::uapi::{
-    Probe,
     Request,
     Span,
     Status,
-    PROBE_READABLE, //
+    TAIL, //
 };
 
 /// How many looks at the answer counter a waiter takes between two looks at the ring.
@@ -305,18 +301,12 @@ impl Engine {
         self.state.lock().refusals.undetached.pop()
     }
 
-    /// Asks for the properties of an endpoint. Returns the memory that the device wrote to, and the
-    /// range of what it wrote there. May sleep.
-    pub(crate) fn probe(&self, endpoint: u32, probe_size: u32) -> Result<(KVec<u8>, Range<usize>)> {
-        let len = Probe::writable(probe_size)
-            .and_then(|writable| writable.checked_add(PROBE_READABLE))
-            .ok_or(EINVAL)?;
-        let buf = KVec::from_elem(0, len, GFP_KERNEL)?;
-        let (buf, written) = self
-            .collect(Command::Probe { endpoint, buf }, Slot::take_probe)?
-            .ok_or(EIO)?;
-        let end = (PROBE_READABLE + written).min(buf.len());
-        Ok((buf, PROBE_READABLE..end))
+    /// Asks for the properties of an endpoint. Returns the memory that the device was given to
+    /// write to, and how many bytes it claims to have written. May sleep.
+    pub(crate) fn probe(&self, endpoint: u32, probe_size: u32) -> Result<(KVec<u8>, usize)> {
+        let buf = KVec::from_elem(0, probe_size as usize + TAIL, GFP_KERNEL)?;
+        self.collect(Command::Probe { endpoint, buf }, Slot::take_probe)?
+            .ok_or(EIO)
     }
 
     /// Sends a command, waits for its answer, and reads that. May sleep.

@@ -11,11 +11,9 @@ use kernel::{
 };
 
 use crate::uapi::{
-    Probe,
     Request,
     Status,
-    HOT_READABLE,
-    PROBE_READABLE,
+    READABLE,
     TAIL,
     UNANSWERED, //
 };
@@ -24,13 +22,8 @@ use crate::uapi::{
 pub(super) enum Command {
     /// A request whose answer is a status.
     Plain(Request),
-    /// PROBE. Both what the device reads and what it writes are outside the slot: it is rare and
-    /// large.
-    Probe {
-        endpoint: u32,
-        /// What the device reads, [`PROBE_READABLE`] bytes, then what it writes.
-        buf: KVec<u8>,
-    },
+    /// PROBE. What the device writes is outside the slot: it is rare and large.
+    Probe { endpoint: u32, buf: KVec<u8> },
 }
 
 /// Memory for one request. The engine allocates its slots once and reuses them.
@@ -44,7 +37,7 @@ pub(crate) struct Slot {
     pub(super) collected: bool,
     command: Command,
     readable_len: usize,
-    readable: [u8; HOT_READABLE],
+    readable: [u8; READABLE],
     tail: [u8; TAIL],
     /// How many bytes the device claims to have written.
     written: usize,
@@ -60,7 +53,7 @@ impl Slot {
                 collected: false,
                 command: Self::NOTHING,
                 readable_len: 0,
-                readable: [0; HOT_READABLE],
+                readable: [0; READABLE],
                 tail: [0; TAIL],
                 written: 0,
                 segments: Segments::new(),
@@ -90,11 +83,8 @@ impl Slot {
         match command {
             Command::Plain(request) => self.load(request),
             Command::Probe { endpoint, mut buf } => {
-                if let Some((readable, writable)) = buf.split_first_chunk_mut::<PROBE_READABLE>() {
-                    Probe { endpoint }.encode(readable);
-                    writable.fill(UNANSWERED);
-                }
-                self.written = 0;
+                self.load(Request::Probe { endpoint });
+                buf.fill(UNANSWERED);
                 self.command = Command::Probe { endpoint, buf };
             }
         }
@@ -127,7 +117,7 @@ impl Slot {
     }
 
     /// Takes what the device wrote in reply to a [`Command::Probe`]: the memory, and the number of
-    /// bytes written after the first [`PROBE_READABLE`].
+    /// bytes written.
     pub(super) fn take_probe(&mut self) -> Option<(KVec<u8>, usize)> {
         match self.unload() {
             Command::Plain(_) => None,
@@ -145,14 +135,11 @@ impl virtio::Buffer for Slot {
 
     #[inline]
     fn segments_and_cache(&mut self) -> (&[u8], &mut [u8], Option<&mut Segments>) {
-        let (readable, writable) = match &mut self.command {
-            Command::Plain(_) => (&self.readable[..self.readable_len], &mut self.tail[..]),
-            Command::Probe { buf, .. } => {
-                let split = PROBE_READABLE.min(buf.len());
-                let (readable, writable) = buf.split_at_mut(split);
-                (&*readable, writable)
-            }
+        let writable = match &mut self.command {
+            Command::Plain(_) => &mut self.tail[..],
+            Command::Probe { buf, .. } => buf,
         };
+        let readable = &self.readable[..self.readable_len];
         (readable, writable, Some(&mut self.segments))
     }
 }

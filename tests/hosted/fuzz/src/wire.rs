@@ -16,7 +16,6 @@ use crate::{
         Fault,
         MapFlag,
         MapFlags,
-        Probe,
         ProbeReply,
         Property,
         RawConfig,
@@ -25,8 +24,7 @@ use crate::{
         Span,
         Status,
         EVENT_SIZE,
-        HOT_READABLE,
-        PROBE_READABLE, //
+        READABLE, //
     }, //
 };
 
@@ -255,7 +253,7 @@ pub fn request(input: &mut Input<'_>) {
         }
     }
     let bypass = bits & 1 != 0;
-    let request = match input.u8() % 4 {
+    let request = match input.u8() % 5 {
         0 => Request::Attach {
             domain,
             endpoint,
@@ -268,44 +266,30 @@ pub fn request(input: &mut Input<'_>) {
             phys,
             flags,
         },
-        _ => Request::Unmap { domain, span },
+        3 => Request::Unmap { domain, span },
+        _ => Request::Probe { endpoint },
     };
     let _ = format!("{request}");
 
-    let mut out = [REST; HOT_READABLE];
+    let mut out = [REST; READABLE];
     let size = request.encode(&mut out);
-    let mut expected = Vec::new();
-    let (type_, words): (u8, [u32; 3]) = match request {
-        Request::Attach { .. } => (1, [endpoint, u32::from(bypass), 0]),
-        Request::Detach { .. } => (2, [endpoint, 0, 0]),
-        Request::Map { .. } => (3, [0; 3]),
-        Request::Unmap { .. } => (4, [0; 3]),
-    };
-    expected.extend([type_, 0, 0, 0]);
-    expected.extend(domain.to_le_bytes());
-    if type_ < 3 {
-        expected.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-    } else {
-        expected.extend(span.first().to_le_bytes());
-        expected.extend(span.last().to_le_bytes());
-        if type_ == 3 {
-            expected.extend(phys.to_le_bytes());
-            expected.extend(u32::from(bits).to_le_bytes());
-        } else {
-            expected.extend([0; 4]);
+    let low_first = |value: u64| [value as u32, (value >> 32) as u32];
+    let [first, last, phys] = [span.first(), span.last(), phys].map(low_first);
+    let words = match request {
+        Request::Attach { .. } => vec![1, domain, endpoint, u32::from(bypass), 0],
+        Request::Detach { .. } => vec![2, domain, endpoint, 0, 0],
+        Request::Map { .. } => {
+            [&[3, domain], &first[..], &last, &phys, &[u32::from(bits)]].concat()
         }
-    }
+        Request::Unmap { .. } => [&[4, domain], &first[..], &last, &[0]].concat(),
+        Request::Probe { .. } => [&[5, endpoint], &[0; 16][..]].concat(),
+    };
+    let expected: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     assert_eq!(out[..size], expected);
     assert!(
         out[size..].iter().all(|byte| *byte == REST),
         "beyond the end"
     );
-
-    let mut out = [REST; PROBE_READABLE];
-    assert_eq!(Probe { endpoint }.encode(&mut out), PROBE_READABLE);
-    assert_eq!(out[..4], [5, 0, 0, 0]);
-    assert_eq!(word(&out, 4), endpoint);
-    assert!(out[8..].iter().all(|byte| *byte == 0));
 
     let tail = [input.u8(), input.u8(), input.u8(), input.u8()];
     let written = usize::from(input.u8() % 5);

@@ -196,8 +196,8 @@ fn refused_unmaps() {
 }
 
 fn check_probe(rig: &Rig, endpoint: u32) -> Result {
-    let (buf, written) = rig.engine.probe(endpoint, 12)?;
-    let bytes = &buf[written];
+    let (bytes, written) = rig.engine.probe(endpoint, 12)?;
+    assert_eq!(written, 16, "bytes written for {endpoint}");
     let expected: Vec<_> = (0..12).map(|at| property(endpoint, at)).collect();
     assert_eq!(bytes[..12], expected, "properties of {endpoint}");
     assert_eq!(bytes[12..], [0; 4], "status of a PROBE");
