@@ -232,7 +232,8 @@ pub use self::{
     without_group::{
         for_each_without_group,
         has_driver,
-        when_driver_is_gone, //
+        when_driver_is_gone,
+        Unbound, //
     }, //
 };
 

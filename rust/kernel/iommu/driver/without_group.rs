@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! PCI devices that do without an IOMMU: those whose drivers came before that of the IOMMU, and
-//! those that are not behind it.
+//! those that are not behind one.
 //!
 //! C headers: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h),
+//! [`include/linux/iommu.h`](srctree/include/linux/iommu.h),
 //! [`include/linux/pci.h`](srctree/include/linux/pci.h)
 
-#[cfg(CONFIG_PCI)]
-use crate::error::to_result;
 use crate::{
     bindings,
     container_of,
@@ -17,6 +16,7 @@ use crate::{
         Device, //
     },
     devres,
+    error::to_result,
     prelude::*,
     types::Opaque, //
 };
@@ -71,11 +71,41 @@ unsafe extern "C" fn visit(dev: *mut bindings::device, data: *mut c_void) -> c_i
     0
 }
 
+/// A PCI device that has just lost its driver, and does no DMA any more.
+///
+/// # Invariants
+///
+/// The device has no driver, and gets none as long as this exists: it is locked.
+pub struct Unbound<'a>(&'a Device);
+
+impl Unbound<'_> {
+    /// Has the core make the device an endpoint of its IOMMU, if it has one and is none yet. May
+    /// sleep.
+    ///
+    /// The core does so by itself only when a device is added, or an IOMMU is registered, and then
+    /// not for one that has a driver.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if firmware does not name an IOMMU for it, or that does not care for it; those of
+    /// attaching it to its default domain.
+    pub fn find_iommu(&self) -> Result {
+        find_iommu(self.0)
+    }
+}
+
+/// Not generic, because the C function is not exported.
+#[inline(never)]
+fn find_iommu(dev: &Device) -> Result {
+    // SAFETY: `dev` is valid. It has no driver, by the type invariants of `Unbound`, which is what
+    // the function expects; it takes the locks that it needs.
+    to_result(unsafe { bindings::iommu_probe_device(dev.as_raw()) })
+}
+
 /// Calls `f` whenever a PCI device has lost its driver, until `bound` loses its own.
 ///
-/// `f` gets `bound` and that PCI device, which is locked by the driver core and does no DMA any
-/// more. It may sleep, but must not wait for somebody who binds or unbinds a driver. This function
-/// may sleep, too.
+/// `f` gets `bound` and that PCI device. It may sleep, but must not wait for somebody who binds or
+/// unbinds a driver. This function may sleep, too.
 ///
 /// # Errors
 ///
@@ -83,7 +113,7 @@ unsafe extern "C" fn visit(dev: *mut bindings::device, data: *mut c_void) -> c_i
 pub fn when_driver_is_gone<D, F>(bound: &D, f: F) -> Result
 where
     D: AsBusDevice<Bound> + Sync + 'static,
-    F: Fn(&D, &Device) + Send + Sync + 'static,
+    F: Fn(&D, Unbound<'_>) + Send + Sync + 'static,
 {
     let watch = try_pin_init!(Watch {
         // INVARIANT: See `devres::register` below.
@@ -126,7 +156,7 @@ struct Watch<D, F> {
 // any.
 unsafe impl<D: Sync, F: Send> Send for Watch<D, F> {}
 
-impl<D: Sync + 'static, F: Fn(&D, &Device) + Sync> Watch<D, F> {
+impl<D: Sync + 'static, F: Fn(&D, Unbound<'_>) + Sync> Watch<D, F> {
     /// # Safety
     ///
     /// `block` has to be that of a `Self`, and `data` a valid device.
@@ -143,7 +173,8 @@ impl<D: Sync + 'static, F: Fn(&D, &Device) + Sync> Watch<D, F> {
                 let this = &*container_of!(Opaque::cast_from(block), Self, block);
                 (this, this.bound.as_ref(), Device::from_raw(data.cast()))
             };
-            (this.f)(bound, dev);
+            // INVARIANT: The driver core says this under the device's lock.
+            (this.f)(bound, Unbound(dev));
         }
         // CAST: 0.
         bindings::NOTIFY_DONE as c_int
