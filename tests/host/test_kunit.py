@@ -10,7 +10,7 @@ from harness.machine import ARM64, ARM64_64K, DEBUG, RELEASE, runs_on
 flavour = runs_on(RELEASE, DEBUG, ARM64, ARM64_64K)
 
 # No suite, no test: an empty run must not pass. These are the subjects that have to be there.
-SUBJECTS = ("request", "property", "event", "regions", "mappings", "rust_iommu_driver", "rust_virtio")
+SUBJECTS = ("request", "property", "event", "reserved", "mappings", "rust_iommu_driver", "rust_virtio")
 
 
 @pytest.fixture(scope="module")
