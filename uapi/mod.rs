@@ -3,8 +3,8 @@
 //! The wire ABI of the virtio-iommu device, as plain values.
 //!
 //! Everything that crosses the border to the device is encoded and parsed here: requests and their
-//! statuses ([`Request`], [`Status`]), the properties of an endpoint ([`ProbeReply`], [`Property`]),
-//! events ([`Fault`]) and the device configuration ([`RawConfig`], [`Config`]).
+//! statuses ([`Request`], [`Status`]), the properties of an endpoint ([`ProbeReply`],
+//! [`Property`]), events ([`Fault`]) and the device configuration ([`RawConfig`], [`Config`]).
 //! Addresses travel as [`Span`], a range that cannot be empty or reversed.
 //!
 //! The device is not trusted. A parser reads nothing but the slice that it is given, which must

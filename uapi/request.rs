@@ -47,7 +47,7 @@ impl_flags!(
 
 static_assert!(MapFlags::all_bits() == bindings::VIRTIO_IOMMU_MAP_F_MASK);
 
-/// A request.
+/// What the driver asks the device to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Request {
     /// Attaches an endpoint to a domain, away from the domain it was attached to. The domain is
@@ -57,8 +57,8 @@ pub(crate) enum Request {
         domain: u32,
         /// The endpoint.
         endpoint: u32,
-        /// Whether the domain lets all accesses through untranslated. A domain is such from its
-        /// creation on or not at all. Needs VIRTIO_IOMMU_F_BYPASS_CONFIG.
+        /// Whether the domain lets all accesses through untranslated. The request that creates the
+        /// domain decides. Needs VIRTIO_IOMMU_F_BYPASS_CONFIG.
         bypass: bool,
     },
     /// Detaches an endpoint from a domain. Virtio 1.3, section 5.13.6.4.
