@@ -5,7 +5,6 @@
 use kernel::{
     bindings,
     device::Bound,
-    page::PAGE_SIZE,
     prelude::*,
     virtio, //
 };
@@ -49,5 +48,5 @@ pub(crate) fn read(dev: &virtio::Device<Bound>) -> Result<Config> {
         let errno = error.to_errno();
         dev_err!(dev.as_ref(), "cannot read the configuration: {}\n", errno);
     })?;
-    raw.validate(PAGE_SIZE, |why| dev_err!(dev.as_ref(), "{}\n", why))
+    raw.validate(|why| dev_err!(dev.as_ref(), "{}\n", why))
 }

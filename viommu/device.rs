@@ -14,6 +14,7 @@ use kernel::{
         Prot,
         ProtFlag, //
     },
+    page::PAGE_SIZE,
     prelude::*,
     ratelimit::Ratelimit,
     sync::{
@@ -151,6 +152,23 @@ impl Device {
             return Err(EINVAL);
         }
         Ok(flags)
+    }
+
+    /// Fails, with a message, if the core cannot map page by page what it likes.
+    pub(super) fn check_granule(&self) -> Result {
+        let granule = self.config.granule.as_usize();
+        if granule <= PAGE_SIZE {
+            return Ok(());
+        }
+        if self.may_complain() {
+            dev_err!(
+                self.dev,
+                "granule {:#x} larger than system page size {:#x}: there are bypass domains alone\n",
+                granule,
+                PAGE_SIZE
+            );
+        }
+        Err(EINVAL)
     }
 
     /// What the core has to know of a domain of this device.

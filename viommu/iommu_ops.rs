@@ -99,6 +99,7 @@ impl driver::Driver for Viommu {
         endpoint: Pin<&Endpoint>,
     ) -> Result<(impl PinInit<DomainHandle, Error>, DomainConfig)> {
         let device = &endpoint.viommu.device;
+        device.check_granule()?;
         let domain = Domain::new(device, Kind::Paging)?;
         Ok((ready(DomainHandle(domain)), device.domain_config()))
     }

@@ -288,6 +288,27 @@ static void fake_endpoints_ram(struct kunit *test)
 	test_expect_agree(t, "with a translated one");
 }
 
+/* Pages of the device are larger than the kernel's: it can bypass, but not translate. */
+static void fake_endpoints_granule(struct kunit *test)
+{
+	struct fake_config config = fake_default_config;
+	struct fake_test *t = test->priv;
+
+	config.page_size_mask = SZ_64K;
+	if (PAGE_SIZE >= SZ_64K)
+		kunit_skip(test, "needs smaller pages");
+	if (!endpoints_are_identity(t))
+		kunit_skip(test, "needs iommu.passthrough=1");
+	test_start(t, &config, 1);
+	KUNIT_ASSERT_NOT_NULL(test, endpoints_domain(t, 0));
+	KUNIT_EXPECT_TRUE(test, endpoints_domain(t, 0)->bypass);
+	test_log_mark(t);
+	KUNIT_EXPECT_NULL(test, test_alloc(t, 0));
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_says(t, "granule"),
+			      "refused without a word");
+	test_expect_agree(t, "after a refused domain");
+}
+
 /*
  * A device that lets nothing go: what it refuses is told, an endpoint that was unplugged
  * may come back, and an id is not attached to where it is.
@@ -330,6 +351,7 @@ static struct kunit_case fake_endpoints_cases[] = {
 	KUNIT_CASE(fake_endpoints_unknown),
 	KUNIT_CASE_PARAM(fake_endpoints_refused, refused_gen_params),
 	KUNIT_CASE(fake_endpoints_ram),
+	KUNIT_CASE(fake_endpoints_granule),
 	KUNIT_CASE(fake_endpoints_held),
 	{}
 };

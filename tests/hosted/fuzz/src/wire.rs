@@ -185,8 +185,7 @@ pub fn config(input: &mut Input<'_>) {
         probe_size: input.option(|input| input.u32() >> (input.u8() % 32)),
         bypass: input.option(Input::u8),
     };
-    let page = 1u64 << (12 + input.u8() % 5);
-    let result = reported(|report| raw.validate(page as usize, report));
+    let result = reported(|report| raw.validate(report));
 
     // A page of one byte counts as two.
     let smallest = (0..64)
@@ -202,10 +201,7 @@ pub fn config(input: &mut Input<'_>) {
         first < (u128::from(last) + 1) / bytes
     });
     let domains = raw.domain_range.unwrap_or((0, u32::MAX));
-    let good = smallest.is_some_and(|bytes| bytes <= page)
-        && fits
-        && domains.0 <= domains.1
-        && raw.probe_size.unwrap_or(0) <= 1 << 16;
+    let good = fits && domains.0 <= domains.1 && raw.probe_size.unwrap_or(0) <= 1 << 16;
     assert_eq!(result.is_ok(), good, "{raw:?}: {result:?}");
 
     let Ok(config) = result else {
