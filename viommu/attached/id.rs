@@ -15,7 +15,10 @@ use crate::{
     },
     viommu::{
         device::Device,
-        domain::Domain, //
+        domain::{
+            Domain,
+            Kind, //
+        }, //
     }, //
 };
 
@@ -163,7 +166,7 @@ impl EndpointId {
         let request = Request::Attach {
             domain: domain.number.get(),
             endpoint: self.id,
-            bypass: domain.is_bypass(),
+            bypass: domain.kind == Kind::Bypass,
         };
         self.leave_by(device, request).inspect_err(|failure| {
             if let Failure::Refused(_, status) = failure {

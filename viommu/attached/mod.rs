@@ -8,6 +8,7 @@
 
 mod id;
 mod reset;
+mod show;
 
 use kernel::{
     device,
@@ -16,7 +17,10 @@ use kernel::{
         RBTree,
         RBTreeNode, //
     },
-    sync::Arc, //
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
 };
 
 pub(super) use self::id::Failure;
@@ -73,7 +77,7 @@ impl Attached {
             Some(_) => Domain::new(&device, kind).map(Some),
             None => Ok(None),
         };
-        let (bypass, blocked) = (make(Kind::Bypass)?, make(Kind::Paging)?);
+        let (bypass, blocked) = (make(Kind::Bypass)?, make(Kind::Blocked)?);
         Ok(Attached {
             device,
             endpoints,
@@ -283,5 +287,11 @@ impl Attached {
                 domain.leave();
             }
         }
+    }
+
+    /// The device that messages about an id are to name.
+    fn dev_of(&self, id: u32) -> ARef<device::Device> {
+        let dev = self.endpoints.device(id);
+        dev.unwrap_or_else(|| self.device.dev.clone())
     }
 }

@@ -4,11 +4,7 @@
 //!
 //! The device may keep its domains over a reset, so every id is detached before.
 
-use kernel::{
-    device,
-    prelude::*,
-    sync::aref::ARef, //
-};
+use kernel::prelude::*;
 
 use super::{
     Attached,
@@ -58,7 +54,7 @@ impl Attached {
                 return;
             };
             let failure = Failure::Refused(request, status);
-            dev_err!(self.name(endpoint), "cannot be detached: {}\n", failure);
+            dev_err!(self.dev_of(endpoint), "cannot be detached: {}\n", failure);
             let stays = self.by_id.get(&endpoint).and_then(|id| id.now.as_ref());
             if let Some(domain) = stays {
                 domain.number.abandon();
@@ -101,7 +97,7 @@ impl Attached {
             };
             let to = known.parked.take();
             if let Err(failure) = self.move_to(id, &to) {
-                let dev = self.name(id);
+                let dev = self.dev_of(id);
                 dev_err!(dev, "cannot return to its domain: {}\n", failure);
                 self.block(&dev, id);
             }
@@ -112,11 +108,5 @@ impl Attached {
     fn first_from(&self, id: u32) -> Option<u32> {
         let cursor = self.by_id.cursor_lower_bound(&id)?;
         Some(*cursor.current().0)
-    }
-
-    /// The device that messages about an id are to name.
-    fn name(&self, id: u32) -> ARef<device::Device> {
-        let dev = self.endpoints.device(id);
-        dev.unwrap_or_else(|| self.device.dev.clone())
     }
 }

@@ -14,6 +14,7 @@ use core::pin::Pin;
 
 use kernel::{
     alloc::Flags,
+    fmt,
     io::PhysAddr,
     prelude::*,
     sync::{
@@ -46,12 +47,25 @@ use crate::uapi::{
 /// How a domain translates.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// By the mappings that the core makes. One in which it makes none blocks.
+    /// By the mappings that the core makes.
     Paging,
     /// Each address to itself, by mappings that are there from the beginning.
     IdentityMapped,
     /// Not at all: the device lets DMA pass. There are no mappings.
     Bypass,
+    /// There are no mappings, so that DMA is blocked.
+    Blocked,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Paging => "translated",
+            Kind::IdentityMapped => "identity-mapped",
+            Kind::Bypass => "bypass",
+            Kind::Blocked => "blocked",
+        })
+    }
 }
 
 struct State {
@@ -78,7 +92,7 @@ pub(super) struct Domain {
     pub(super) device: Arc<Device>,
     /// The number that the device knows the domain by.
     pub(super) number: DomainId,
-    kind: Kind,
+    pub(super) kind: Kind,
     #[pin]
     state: SpinLockIrq<State>,
 }
@@ -108,9 +122,18 @@ impl Domain {
         self.number.get()
     }
 
-    /// Whether the device lets the DMA of its endpoints pass.
-    pub(super) fn is_bypass(&self) -> bool {
-        self.kind == Kind::Bypass
+    /// How many mappings there are, and of how many bytes. May sleep.
+    ///
+    /// The lock is not held for all of it: what is mapped meanwhile may be in it or not.
+    pub(super) fn usage(&self) -> (u64, u64) {
+        let (mut count, mut bytes) = (0, 0u64);
+        let mut next = Some(0);
+        while let Some(mapping) = next.and_then(|from| self.state.lock().mappings.next_from(from)) {
+            count += 1;
+            bytes = bytes.saturating_add(mapping.span.size_saturating());
+            next = mapping.span.last().checked_add(1);
+        }
+        (count, bytes)
     }
 
     /// What the IO address is translated to.
