@@ -115,7 +115,7 @@ impl VirtioIommu {
             let viommu = viommu.clone();
             let bound: &virtio::Device<Bound> = dev;
             let watch = when_driver_is_gone(bound, move |dev, outside| {
-                // Or its next driver would find it blocked, when the field is closed. It may well be
+                // Else its next driver would find it blocked, when the field is closed. It may be
                 // behind another IOMMU, or none.
                 let _ = outside.find_iommu();
                 viommu.close_bypass(dev);

@@ -163,7 +163,7 @@ impl Device {
         if self.may_complain() {
             dev_err!(
                 self.dev,
-                "granule {:#x} larger than system page size {:#x}: there are bypass domains alone\n",
+                "granule {:#x} larger than system page size {:#x}: only bypass domains\n",
                 granule,
                 PAGE_SIZE
             );

@@ -133,8 +133,8 @@ impl DomainIds {
 
 /// The number of a domain.
 ///
-/// Changed with the lock of what is attached held, and while the device has no endpoint of ours attached
-/// to the domain.
+/// Changed with the lock of what is attached held, while the device has no endpoint of ours in the
+/// domain.
 pub(super) struct DomainId {
     id: Atomic<u32>,
     /// [`DomainIds::generation`] when it was taken. 0 for a number that is of no use, or none.

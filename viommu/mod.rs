@@ -42,7 +42,7 @@
 //!
 //! # The life of an attach
 //!
-//! The core calls `attach()` for an endpoint (`iommu_ops`, `endpoint`). `attached`, under its mutex,
+//! The core calls `attach()` for an endpoint (`iommu_ops`, `endpoint`). `attached`, under its lock,
 //! moves one id of the endpoint after the other. The first id in a domain gets it a number
 //! (`domain_ids`); the engine sends ATTACH, and waits; the domain then *replays* its mappings, in
 //! rings-full. If an id cannot be moved, those before it go back to where they were, or are blocked

@@ -307,8 +307,8 @@ pub enum AttachTo<'a, D> {
 ///
 /// All callbacks run in process context and may sleep. [`probe`](Self::probe) runs under the core's
 /// global probe lock, so it must not register or unregister an IOMMU or wait for somebody who does.
-/// `alloc_*` and [`attach`](Self::attach) run with the mutex of the endpoint's group held, most of the time;
-/// attaches of the same endpoint are never concurrent. Everything else may be concurrent.
+/// `alloc_*` and [`attach`](Self::attach) run with the mutex of the endpoint's group held, most of
+/// the time; attaches of the same endpoint are never concurrent. Everything else may be concurrent.
 pub trait Driver: Send + Sync + Sized + 'static {
     /// The module that this implementation is part of.
     ///
