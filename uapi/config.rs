@@ -68,7 +68,7 @@ impl RawConfig {
             .align_in(granule)
             .ok_or_else(|| {
                 invalid(fmt!(
-                    "input range {first:#x}-{last:#x} holds no page of {smallest:#x} bytes"
+                    "input range {first:#x}-{last:#x} holds no granule of {smallest:#x} bytes"
                 ))
             })?;
 
@@ -271,7 +271,7 @@ mod tests {
             assert!(bad(
                 raw(start, end),
                 EINVAL,
-                fmt!("input range {start:#x}-{end:#x} holds no page of 0x1000 bytes")
+                fmt!("input range {start:#x}-{end:#x} holds no granule of 0x1000 bytes")
             ));
         }
         for (start, end, expected) in [
