@@ -163,6 +163,8 @@ impl Viommu {
 
     /// Detaches every endpoint. What each was attached to is remembered. May sleep.
     pub(crate) fn detach_all(&self) {
+        // Before the lock, whose owner may be waiting for the device.
+        self.device.engine.begin_end();
         self.attached().detach_all();
     }
 

@@ -30,6 +30,8 @@
 #define FAKE_NR_VQS		2
 
 #define FAKE_MAX_RING		1024
+/* Longer than a driver waits that cannot sleep */
+#define FAKE_SILENCE_MS		13000
 #define FAKE_MAX_DOMAINS	64
 #define FAKE_MAX_ENDPOINTS	32
 #define FAKE_MAX_REGIONS	8
@@ -307,6 +309,12 @@ struct fake_viommu {
 	struct model model;
 	bool stopped;
 	bool dead;			/* for good */
+	/*
+	 * So long after it does not answer any more, the device is unplugged: what may sleep
+	 * waits until then. 0: it stays.
+	 */
+	unsigned int unplugged_after_ms;
+	struct delayed_work unplug;
 	bool reverse;			/* completes each batch backwards */
 	struct fake_request *requests;	/* by head */
 	struct list_head done;
@@ -387,6 +395,8 @@ unsigned int fake_event_overrun(struct fake_viommu *fake, const void *event,
 int fake_event_hostile(struct fake_viommu *fake, const void *event, size_t len,
 		       enum fake_completion completion);
 void fake_end(struct fake_viommu *fake, enum fake_end end);
+void fake_go_on(struct fake_viommu *fake);
+void fake_unplug_late(struct work_struct *work);
 
 /* request.c: looks at each byte of a request, and answers it */
 void fake_answer(struct fake_viommu *fake, struct fake_request *request,

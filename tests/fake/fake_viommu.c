@@ -66,6 +66,7 @@ static void fake_reset(struct virtio_device *vdev)
 	}
 	model_reset(&fake->model);
 	spin_unlock_irqrestore(&fake->lock, flags);
+	cancel_delayed_work_sync(&fake->unplug);
 	wake_up_all(&fake->pace);
 	for_each_possible_cpu(cpu)
 		cancel_work_sync(&per_cpu_ptr(fake->workers, cpu)->work);
@@ -260,6 +261,8 @@ struct fake_viommu *fake_create(const struct fake_config *config)
 	INIT_LIST_HEAD(&fake->held);
 	init_irq_work(&fake->config_irq, fake_config_interrupt);
 	init_waitqueue_head(&fake->pace);
+	INIT_DELAYED_WORK(&fake->unplug, fake_unplug_late);
+	fake->unplugged_after_ms = FAKE_SILENCE_MS;
 	fake_find_ram(fake);
 	for (i = 0; i < FAKE_NR_VQS; i++) {
 		fake->vqs[i].fake = fake;
@@ -319,6 +322,7 @@ void fake_unregister(struct fake_viommu *fake)
 	fake->registered = false;
 	unregister_virtio_device(&fake->vdev);
 	irq_work_sync(&fake->config_irq);
+	cancel_delayed_work_sync(&fake->unplug);
 }
 
 /*

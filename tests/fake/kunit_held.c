@@ -40,17 +40,17 @@ static void held_seen(struct fake_viommu *fake, struct fake_request *request,
 	complete(&held->seen);
 }
 
-/* Starts an operation on its own. Its request gets to the device, which keeps it. */
-static void held_start(struct held_run *held, struct fake_test *t,
-		       enum operation operation, const struct fake_rule *rule)
+/* Starts an operation on its own. A request of it gets to the device, which keeps it. */
+static void held_begin(struct held_run *held, struct fake_test *t,
+		       enum operation operation, u8 type,
+		       const struct fake_rule *rule)
 {
 	struct fake_rule keep = *rule;
 
-	operation_start(&held->run, t);
 	held->operation = operation;
 	held->nr_heads = 0;
 	init_completion(&held->seen);
-	keep.type = operation_types[operation];
+	keep.type = type;
 	keep.hook = held_seen;
 	keep.arg = held;
 	test_rule(t, &keep);
@@ -62,13 +62,26 @@ static void held_start(struct held_run *held, struct fake_test *t,
 							       10 * HZ));
 }
 
+static void held_start(struct held_run *held, struct fake_test *t,
+		       enum operation operation, const struct fake_rule *rule)
+{
+	operation_start(&held->run, t);
+	held_begin(held, t, operation, operation_types[operation], rule);
+}
+
+/* Waits for the end of the operation. */
+static void held_join(struct held_run *held)
+{
+	flush_work(&held->work);
+	destroy_work_on_stack(&held->work);
+}
+
 /* Waits for the end of the operation, which fails. */
 static void held_end(struct held_run *held)
 {
 	struct kunit *test = held->run.t->test;
 
-	flush_work(&held->work);
-	destroy_work_on_stack(&held->work);
+	held_join(held);
 	KUNIT_EXPECT_LE(test, held->run.longest_ms, TEST_PROMPT_MS);
 	if (operation_tells(held->operation))
 		KUNIT_EXPECT_LT(test, held->ret, 0);
@@ -240,7 +253,144 @@ static void fake_held_atomic(struct kunit *test)
 	}
 }
 
+struct slow_case {
+	const char *name;
+	enum operation operation;
+	u8 type;		/* of the request that the device takes its time for */
+	const char *names;	/* what the message has to name */
+	bool slow;
+};
+
+static const struct slow_case slow_cases[] = {
+	{ "PROBE", OP_PROBE, VIRTIO_IOMMU_T_PROBE, "PROBE", .slow = true },
+	{ "ATTACH", OP_ATTACH, VIRTIO_IOMMU_T_ATTACH, "ATTACH" },
+	{ "replay", OP_ATTACH, VIRTIO_IOMMU_T_MAP, "mappings", .slow = true },
+	{ "DETACH", OP_DETACH, VIRTIO_IOMMU_T_DETACH, "DETACH", .slow = true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(slow, slow_cases, name);
+
+/* Waits until a message says what is waited for. */
+static bool held_named(struct fake_test *t, const char *what)
+{
+	unsigned int i;
+
+	for (i = 0; i < 600; i++) {
+		if (test_log_has(t, "waiting", what))
+			return true;
+		msleep(50);
+	}
+	return false;
+}
+
+/*
+ * A device takes longer for a request than anybody waits who cannot sleep. Who can,
+ * waits, and that is said; in the end it works.
+ */
+static void fake_held_slow(struct kunit *test)
+{
+	const struct slow_case *param = test->param_value;
+	struct fake_rule keep = { FAKE_RULE(0), .completion = FAKE_HELD };
+	struct fake_test *t = test->priv;
+	struct held_run held;
+
+	if (param->slow)
+		test_is_slow(t);
+	test_needs_unsafe(t, "spins for ever, with interrupts off");
+	operation_start(&held.run, t);
+	if (param->type == VIRTIO_IOMMU_T_MAP) {
+		held.run.domain = test_alloc(t, 1);
+		KUNIT_ASSERT_NOT_NULL(test, held.run.domain);
+		test_map_each(t, held.run.domain, 3, 2, 1);
+	}
+	held_begin(&held, t, param->operation, param->type, &keep);
+	KUNIT_EXPECT_TRUE_MSG(test, held_named(t, param->names),
+			      "nothing is said of \"%s\"", param->names);
+	test_clear_rules(t);
+	fake_release_held(t->fake, false);
+	held_join(&held);
+	kunit_info(test, "done after %lld ms", held.run.longest_ms);
+	KUNIT_EXPECT_GT(test, held.run.longest_ms, TEST_PROMPT_MS);
+	KUNIT_EXPECT_EQ(test, held.ret, 0);
+	test_expect_agree(t, "in the end");
+}
+
+/* The device is shut down while an endpoint waits to be attached: all that ends in time. */
+static void fake_held_shutdown(struct kunit *test)
+{
+	struct fake_rule never = { FAKE_RULE(0), .completion = FAKE_NEVER };
+	struct fake_test *t = test->priv;
+	struct held_run held;
+	ktime_t start;
+
+	test_needs_unsafe(t, "spins for ever");
+	operation_start(&held.run, t);
+	t->fake->unplugged_after_ms = 0;
+	held_begin(&held, t, OP_ATTACH, VIRTIO_IOMMU_T_ATTACH, &never);
+	start = ktime_get();
+	ending_run(t, END_SHUTDOWN);
+	KUNIT_EXPECT_LE(test, ktime_ms_delta(ktime_get(), start), TEST_BOUND_MS);
+	held_join(&held);
+	KUNIT_EXPECT_LT(test, held.ret, 0);
+	KUNIT_EXPECT_EQ(test, t->fake->stats.reset.times, 1);
+	kunit_warning_suppress(test) {
+		test_stop(t);
+	}
+}
+
+/*
+ * A device does not look at its ring for longer than anybody waits who cannot sleep. What
+ * is unmapped meanwhile is reported, and nothing is mapped. When it looks again, all that
+ * is done, and everything works.
+ */
+static void fake_held_late(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+	struct operation_run run;
+	unsigned int i;
+	ktime_t start;
+	char iova[32];
+	s64 ms;
+
+	test_needs_unsafe(t, "spins for ever");
+	operation_start(&run, t);
+	for (i = 1; i < 4; i++)
+		KUNIT_ASSERT_EQ(test, test_map(t, run.domain, 10 * i, 4, 0,
+					       TEST_RW), 0);
+	t->fake->unplugged_after_ms = 0;
+	fake_end(t->fake, FAKE_STOPS);
+	for (i = 1; i < 4; i++) {
+		test_log_mark(t);
+		start = ktime_get();
+		KUNIT_EXPECT_EQ(test, test_unmap(t, run.domain, 10 * i, 4), 4);
+		ms = ktime_ms_delta(ktime_get(), start);
+		KUNIT_EXPECT_LE(test, ms, i > 1 ? TEST_PROMPT_MS : TEST_BOUND_MS);
+		scnprintf(iova, sizeof(iova), "%llx",
+			  run.domain->base + 10 * i * t->granule);
+		KUNIT_EXPECT_TRUE_MSG(test,
+				      test_log_has(t, fake_name(t->fake), iova),
+				      "nothing is said of %s", iova);
+		KUNIT_EXPECT_LT(test, test_map(t, run.domain, 100, 1, 0, TEST_RW),
+				0);
+	}
+
+	test_log_mark(t);
+	fake_go_on(t->fake);
+	test_expect_agree(t, "when it looks again");
+	for (i = 1; i < 4; i++)
+		KUNIT_EXPECT_EQ(test, test_map(t, run.domain, 10 * i, 4, SZ_1G,
+					       TEST_RW), 0);
+	KUNIT_EXPECT_TRUE(test, test_log_has(t, fake_name(t->fake), "again"));
+	test_expect_agree(t, "when all is mapped again");
+	KUNIT_EXPECT_EQ(test, operation_run(&run, OP_ATTACH), 0);
+	KUNIT_EXPECT_EQ(test, operation_run(&run, OP_PROBE), 0);
+	test_expect_agree(t, "in the end");
+}
+
 static struct kunit_case fake_held_cases[] = {
+	KUNIT_CASE_PARAM(fake_held_slow, slow_gen_params),
+	KUNIT_CASE_SLOW(fake_held_shutdown),
+	KUNIT_CASE_SLOW(fake_held_late),
 	KUNIT_CASE_SLOW(fake_held_atomic),
 	KUNIT_CASE_PARAM(fake_held_unplugged, unplugged_gen_params),
 	KUNIT_CASE_PARAM(fake_held_another, another_gen_params),

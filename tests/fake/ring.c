@@ -230,6 +230,14 @@ static void fake_complete_held(struct fake_viommu *fake)
 	vringh_complete_iotlb(vringh, held->head, held->used);
 }
 
+/* It does not answer any more. */
+static void fake_is_silent(struct fake_viommu *fake)
+{
+	if (fake->unplugged_after_ms)
+		queue_delayed_work(system_dfl_wq, &fake->unplug,
+				   msecs_to_jiffies(fake->unplugged_after_ms));
+}
+
 /* What happens to the device. It is locked. */
 static void __fake_end(struct fake_viommu *fake, enum fake_end end)
 {
@@ -244,10 +252,13 @@ static void __fake_end(struct fake_viommu *fake, enum fake_end end)
 	fake->stopped = true;
 	if (end == FAKE_BREAKS) {
 		for (i = 0; i < FAKE_NR_VQS; i++) {
-			if (fake->vqs[i].vq)
+			if (fake->vqs[i].ready)
 				__virtqueue_break(fake->vqs[i].vq);
 		}
-	} else if (end == FAKE_NEEDS_RESET) {
+		return;
+	}
+	fake_is_silent(fake);
+	if (end == FAKE_NEEDS_RESET) {
 		fake->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 		irq_work_queue(&fake->config_irq);
 	}
@@ -260,6 +271,24 @@ void fake_end(struct fake_viommu *fake, enum fake_end end)
 	spin_lock_irqsave(&fake->lock, flags);
 	__fake_end(fake, end);
 	spin_unlock_irqrestore(&fake->lock, flags);
+}
+
+void fake_unplug_late(struct work_struct *work)
+{
+	struct delayed_work *delayed = to_delayed_work(work);
+
+	fake_end(container_of(delayed, struct fake_viommu, unplug), FAKE_BREAKS);
+}
+
+/* The device has stopped, and looks at its ring again. */
+void fake_go_on(struct fake_viommu *fake)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&fake->lock, flags);
+	fake->stopped = false;
+	spin_unlock_irqrestore(&fake->lock, flags);
+	fake_answer_available(fake, UINT_MAX);
 }
 
 /* Answers one request and decides about its completion. The device is locked. */
@@ -282,6 +311,7 @@ static void fake_take(struct fake_viommu *fake, struct fake_request *request)
 
 	switch (rule ? rule->completion : FAKE_ONCE) {
 	case FAKE_NEVER:
+		fake_is_silent(fake);
 		break;
 	case FAKE_HELD:
 		list_add_tail(&request->node, &fake->held);

@@ -24,9 +24,11 @@ SCENARIOS = {
     "reset_while_collecting": 2000,
     # The driver looks at the device ten thousand times before it gives up.
     "silent": 3,
+    "late": 10,
+    "end_of_silence": 20,
     "nonsense": 600,
     "unmappable": 400,
-    "unmappable_for_ever": 3,
+    "unmappable_for_long": 3,
     # Of the model itself
     "messages_arrive": 1000,
     "loads_are_weak": 20,
@@ -48,6 +50,13 @@ MUTANTS = {
     "slot-kept": "calls",
     "unnoticed-break": "broken",
     "no-end": "silent",
+    "impatient": "late",
+    "forgiven-early": "late",
+    "never-forgiven": "late",
+    "mapped-late": "late",
+    "unmapped-never": "late",
+    "unbarred": "late",
+    "endless-end": "end_of_silence",
     "numbers-restart": "reset",
     "unforgiven": "last_endpoint",
     "forgets-early": "last_endpoint",
@@ -59,7 +68,7 @@ MUTANTS = {
     "lost-failure": "refused_maps",
     "lost-stale": "refused_unmaps",
     "never-outdated": "outdated_refusals",
-    "hope-for-ever": "unmappable_for_ever",
+    "hope-for-ever": "unmappable_for_long",
     "no-hope": "unmappable",
 }
 

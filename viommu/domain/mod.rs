@@ -232,12 +232,9 @@ impl Domain {
 
     /// Stages an UNMAP. The caller holds no lock.
     ///
-    /// What the device refuses is remembered and reported by the engine, here and below.
+    /// The engine reports what the device refuses or cannot be told, here and below.
     pub(super) fn stage_unmap(&self, span: Span) {
-        let engine = &self.device.engine;
-        if engine.unmap(self.id(), span).is_err() {
-            engine.report_lost_unmap(self.id(), span);
-        }
+        let _ = self.device.engine.unmap(self.id(), span);
     }
 
     /// Returns when the device does not translate `span` any more. The caller holds no lock.
@@ -245,10 +242,7 @@ impl Domain {
     /// Not a part of its callers, which often find that there is nothing to do.
     #[inline(never)]
     pub(super) fn unmap_and_sync(&self, span: Span) {
-        let engine = &self.device.engine;
-        if engine.unmap_and_sync(self.id(), span).is_err() {
-            engine.report_lost_unmap(self.id(), span);
-        }
+        let _ = self.device.engine.unmap_and_sync(self.id(), span);
     }
 
     /// Returns when the device translates what was mapped before, and fails if it refused a part
@@ -263,48 +257,56 @@ impl Domain {
     fn make_pending(&self, span: Span) {
         // Nobody uses the range again before the flush, so the lock was not needed for this.
         while !self.state.lock().pending.add(span) {
-            if self.stage_pending().is_err() {
-                self.device.engine.report_lost_unmap(self.id(), span);
-                return;
-            }
+            let _ = self.stage_pending();
         }
     }
 
-    /// Stages an UNMAP of each range that waits for it. Returns the smallest range that has all.
-    fn stage_pending(&self) -> Result<Option<Span>> {
+    /// Stages an UNMAP of each range that waits for it. Returns the smallest range that has all of
+    /// which there is one.
+    ///
+    /// None waits any more then: who unmapped them may use them for something else.
+    fn stage_pending(&self) -> Option<Span> {
+        let engine = &self.device.engine;
         let mut all: Option<Span> = None;
         loop {
             let mut state = self.state.lock();
-            let Some(span) = state.pending.last() else {
-                return Ok(all);
+            let span = match state.pending.last() {
+                Some(span) => span,
+                None => return all,
             };
             let domain = self.id();
-            match self.device.engine.stage(Request::Unmap { domain, span }) {
+            match engine.stage(Request::Unmap { domain, span }) {
                 Ok(()) => {
                     state.pending.remove_last();
                     all = Some(all.map_or(span, |all| all.hull(span)));
                 }
                 Err(error) => {
                     drop(state);
-                    match error {
-                        StageError::Full => self.device.engine.make_room()?,
-                        StageError::Failed(error) => return Err(error),
+                    if matches!(error, StageError::Failed(_)) || engine.make_room().is_err() {
+                        self.lose_pending();
                     }
                 }
             }
         }
     }
 
+    /// Gives up the ranges that wait to be unmapped.
+    #[cold]
+    fn lose_pending(&self) {
+        let mut state = self.state.lock();
+        while let Some(span) = state.pending.last() {
+            self.device.engine.lose_unmap(self.id(), span);
+            state.pending.remove_last();
+        }
+    }
+
     /// Returns when the device does not translate any more what was unmapped before.
     pub(super) fn flush(&self) {
         let engine = &self.device.engine;
-        let lost = match self.stage_pending() {
-            // Somebody else may have staged what was unmapped: sync in any case.
-            Ok(staged) => engine.sync().err().and(staged),
-            Err(_) => self.state.lock().pending.hull(),
-        };
-        if let Some(span) = lost {
-            engine.report_lost_unmap(self.id(), span);
+        let staged = self.stage_pending();
+        // Somebody else may have staged what was unmapped: sync in any case.
+        if let (Err(_), Some(span)) = (engine.sync(), staged) {
+            engine.report_unmap(self.id(), span);
         }
     }
 }

@@ -107,7 +107,7 @@ impl Domain {
         let engine = &self.device.engine;
         loop {
             let complete = self.stage_replay()?;
-            engine.sync()?;
+            engine.sync_sleeping(&fmt!("mappings of domain {}", self.id()))?;
             if complete {
                 break;
             }

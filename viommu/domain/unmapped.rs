@@ -83,12 +83,6 @@ impl Unmapped {
         self.spans[..self.count].last().copied()
     }
 
-    /// The smallest range that has all.
-    pub(super) fn hull(&self) -> Option<Span> {
-        let spans = &self.spans[..self.count];
-        Some(spans.first()?.hull(*spans.last()?))
-    }
-
     /// Removes the range that [`Self::last`] returns.
     #[inline]
     pub(super) fn remove_last(&mut self) {

@@ -18,9 +18,10 @@
 //! the device often finds what they stage before it looks away, and else the next notification is
 //! for all of it.
 //!
-//! A wait ends: with the answer, with an error as soon as the virtqueue is broken, reset or gone,
-//! or with an error when the oldest request got no answer for [`ANSWER_TIMEOUT_SECS`], after which
-//! the device is not used any more.
+//! A wait ends with the answer, and with an error as soon as the virtqueue is broken, reset or gone.
+//! A caller that may sleep waits for no less. One that may not gives up when the oldest request got
+//! no answer for [`ANSWER_TIMEOUT_SECS`]: the device is *late*. Its requests stay in the ring, in
+//! their order, but nothing is mapped until all that were given up are answered.
 //!
 //! Messages are deferred: a console may be behind the very IOMMU, and to write to it maps memory.
 
@@ -36,6 +37,7 @@ use core::iter::Peekable;
 use kernel::{
     dev_err_deferred,
     device,
+    fmt,
     new_mutex,
     prelude::*,
     processor::cpu_relax,
@@ -50,6 +52,10 @@ use kernel::{
         Mutex,
         SpinLockIrq,
         SpinLockIrqGuard, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     },
     virtio::{
         Notification,
@@ -73,6 +79,7 @@ use self::{
     },
     slot::Command,
     timeout::{
+        Reminder,
         Timeout,
         ANSWER_TIMEOUT_SECS, //
     }, //
@@ -83,6 +90,15 @@ use crate::uapi::{
     Status,
     TAIL, //
 };
+
+/// How a caller waits.
+#[derive(Clone, Copy)]
+enum Wait<'a> {
+    /// It may be in atomic context: it spins, and gives up after [`ANSWER_TIMEOUT_SECS`].
+    Spins,
+    /// It may sleep, and waits for this as long as the device lives.
+    Sleeps(&'a dyn fmt::Display),
+}
 
 /// How many looks at the answer counter a waiter takes between two looks at the ring.
 const SPINS_PER_LOOK: usize = 256;
@@ -95,6 +111,12 @@ const SPINS_PER_PAUSE: usize = 32;
 /// somebody else is about to. That may be the very context that this one has interrupted, and the
 /// device does not ask for a second notification while the first is owed.
 const LOOKS_BEFORE_OWN_NOTIFY: u32 = 8;
+
+/// How many looks at the ring a waiter takes before it sleeps between them, if it may.
+const LOOKS_BEFORE_SLEEP: u32 = 64;
+
+/// How long it sleeps.
+const SLEEP: Delta = Delta::from_millis(1);
 
 /// The request queue of one device.
 #[pin_data]
@@ -139,27 +161,36 @@ impl Engine {
     ///
     /// Atomic context is fine, but no lock that another user of the engine needs may be held.
     pub(crate) fn make_room(&self) -> Result {
+        self.make_room_for(Wait::Spins)
+    }
+
+    fn make_room_for(&self, wait: Wait<'_>) -> Result {
         let mut state = self.state.lock();
         if self.reap(&mut state) {
             return Ok(());
         }
         state.check_broken();
-        state.check_running()?;
-        match state.oldest() {
-            Some(seq) => self.wait(state, seq + 1).map(|_| ()),
-            None => {
-                // There is room, unless memory is short: then this is a pause before another try.
-                drop(state);
-                cpu_relax();
-                Ok(())
-            }
+        state.check_alive()?;
+        if let Some(seq) = state.oldest() {
+            return self.wait(state, seq + 1, wait).map(drop);
         }
+        // There is room, unless memory is short: then this is a pause before another try.
+        let for_long = state.is_short_for_long();
+        drop(state);
+        match wait {
+            Wait::Spins if for_long => return Err(ENOMEM),
+            Wait::Spins => cpu_relax(),
+            Wait::Sleeps(_) => fsleep(SLEEP),
+        }
+        Ok(())
     }
 
     /// Stages an UNMAP, waiting for room if there is none. The caller holds no lock.
+    ///
+    /// A range that the device may go on translating is reported, here and below.
     #[inline]
     pub(crate) fn unmap(&self, domain: u32, span: Span) -> Result {
-        self.stage_unmap(domain, span).map(|_| ())
+        self.stage_unmap(domain, span).map(drop)
     }
 
     /// Like [`Self::unmap`] and [`Self::sync`] in a row, at less cost.
@@ -167,7 +198,9 @@ impl Engine {
     pub(crate) fn unmap_and_sync(&self, domain: u32, span: Span) -> Result {
         let state = self.stage_unmap(domain, span)?;
         let target = state.next();
-        self.wait(state, target).map(|_| ())
+        self.wait(state, target, Wait::Spins)
+            .map(drop)
+            .inspect_err(|_| self.report_unmap(domain, span))
     }
 
     #[inline]
@@ -179,10 +212,11 @@ impl Engine {
                 Err(error) => error,
             };
             drop(state);
-            match error {
-                StageError::Full => self.make_room()?,
-                StageError::Failed(error) => return Err(error),
-            }
+            let failed = match error {
+                StageError::Full => self.make_room(),
+                StageError::Failed(error) => Err(error),
+            };
+            failed.inspect_err(|_| self.lose_unmap(domain, span))?;
         }
     }
 
@@ -194,7 +228,14 @@ impl Engine {
     pub(crate) fn sync(&self) -> Result {
         let state = self.state.lock();
         let target = state.next();
-        self.wait(state, target).map(|_| ())
+        self.wait(state, target, Wait::Spins).map(drop)
+    }
+
+    /// Like [`Self::sync`], but waits as long as the device lives: for what `what` says. May sleep.
+    pub(crate) fn sync_sleeping(&self, what: &dyn fmt::Display) -> Result {
+        let state = self.state.lock();
+        let target = state.next();
+        self.wait(state, target, Wait::Sleeps(what)).map(drop)
     }
 
     /// Like [`Self::sync`], and fails if the device refused a mapping that touches `span`.
@@ -202,7 +243,7 @@ impl Engine {
     pub(crate) fn sync_map(&self, domain: u32, span: Span) -> Result {
         let state = self.state.lock();
         let target = state.next();
-        let mut state = match self.wait(state, target)? {
+        let mut state = match self.wait(state, target, Wait::Spins)? {
             Some(state) => state,
             None => self.state.lock(),
         };
@@ -213,19 +254,26 @@ impl Engine {
         }
         failures.take_map(domain, span).map_or(Ok(()), Err)?;
         // A refusal that could not be remembered has ended the use of the device.
-        state.check_running()
+        state.check_alive()
     }
 
-    /// Reports that the device may go on translating `span`: it is out of use, and did not get an
-    /// UNMAP, or did not answer it.
+    /// Bars a range that was unmapped and that the device cannot be told of, and reports it. Any
+    /// context.
     #[cold]
-    pub(crate) fn report_lost_unmap(&self, domain: u32, span: Span) {
+    pub(crate) fn lose_unmap(&self, domain: u32, span: Span) {
+        self.state.lock().bar(domain, span);
+        self.report_unmap(domain, span);
+    }
+
+    /// Reports a range that was unmapped and that the device may go on translating.
+    #[cold]
+    pub(crate) fn report_unmap(&self, domain: u32, span: Span) {
         let state = self.state.lock();
         // One that is closed has been reset, or is about to be.
-        if state.health == Health::Broken && state.refusals.may_complain() {
+        if state.health != Health::Closed && state.refusals.may_complain() {
             dev_err_deferred!(
                 self.dev,
-                "{} is not done, for the device is out of use: it may go on translating\n",
+                "{} is not done: device may go on translating\n",
                 Request::Unmap { domain, span }
             );
         }
@@ -245,37 +293,39 @@ impl Engine {
         }
     }
 
-    /// Forgets what was refused of a domain that has no mapping in the device.
-    ///
-    /// Atomic context is fine, but no lock that another user of the engine needs may be held.
+    /// Forgets what was refused of a domain that has no mapping in the device. May sleep.
     pub(crate) fn forget_domain(&self, domain: u32) {
         // What is not answered yet may be refused. If this fails, there are no answers any more.
-        let _ = self.sync();
+        let _ = self.sync_sleeping(&fmt!("requests of domain {domain}"));
         self.state.lock().refusals.forget_domain(domain);
     }
 
-    /// Sends a request and waits for its answer. May sleep.
-    ///
-    /// Fails if there is none.
+    /// Sends a request and waits for its answer as long as the device lives. May sleep.
     pub(crate) fn call(&self, request: Request) -> Result<Status> {
-        self.collect(Command::Plain(request), |answered| answered.status())
+        self.collect(Command::Plain(request), &request, |answered| {
+            answered.status()
+        })
+    }
+
+    /// Everything that waits has [`ANSWER_TIMEOUT_SECS`] from now on: the device is about to be
+    /// closed. Until it is opened again, that it does not know a domain is no failure.
+    pub(crate) fn begin_end(&self) {
+        self.state.lock().begin_end();
     }
 
     /// Sends DETACH requests, a ring-full for each notification, and waits for their answers;
     /// `refused` gets those that the device does not do. May sleep.
     ///
-    /// This is the last thing before [`Self::close`]: it is given [`ANSWER_TIMEOUT_SECS`] in all.
-    /// That the device does not know a domain any more is no failure from here on.
+    /// After [`Self::begin_end`], which bounds it.
     pub(crate) fn detach_all(
         &self,
         requests: impl Iterator<Item = Request>,
         mut refused: impl FnMut(Request, Status),
     ) -> Result {
-        self.state.lock().begin_end();
         let mut requests = requests.peekable();
         while requests.peek().is_some() {
             self.stage_some(&mut requests)?;
-            self.sync()?;
+            self.sync_sleeping(&fmt!("endpoints to be detached"))?;
             // Not under the lock: a message takes its time.
             while let Some((request, status)) = self.take_undetached() {
                 refused(request, status);
@@ -305,12 +355,19 @@ impl Engine {
     /// write to, and how many bytes it claims to have written. May sleep.
     pub(crate) fn probe(&self, endpoint: u32, probe_size: u32) -> Result<(KVec<u8>, usize)> {
         let buf = KVec::from_elem(0, probe_size as usize + TAIL, GFP_KERNEL)?;
-        self.collect(Command::Probe { endpoint, buf }, Slot::take_probe)?
+        let command = Command::Probe { endpoint, buf };
+        self.collect(command, &Request::Probe { endpoint }, Slot::take_probe)?
             .ok_or(EIO)
     }
 
     /// Sends a command, waits for its answer, and reads that. May sleep.
-    fn collect<T>(&self, mut command: Command, read: impl FnOnce(&mut Slot) -> T) -> Result<T> {
+    fn collect<T>(
+        &self,
+        mut command: Command,
+        name: &dyn fmt::Display,
+        read: impl FnOnce(&mut Slot) -> T,
+    ) -> Result<T> {
+        let wait = Wait::Sleeps(name);
         let _alone = self.collecting.lock();
         let (state, seq) = loop {
             let mut state = self.state.lock();
@@ -330,12 +387,12 @@ impl Engine {
             };
             drop(state);
             match error {
-                StageError::Full => self.make_room()?,
+                StageError::Full => self.make_room_for(wait)?,
                 StageError::Failed(error) => return Err(error),
             }
         };
 
-        let waited = self.wait(state, seq + 1).map(drop);
+        let waited = self.wait(state, seq + 1, wait).map(drop);
         // A request that was not answered stays with the virtqueue; the engine is out of use then.
         match self.state.lock().answered(seq) {
             Some(slot) => Ok(read(slot)),
@@ -346,11 +403,16 @@ impl Engine {
     /// Waits until all requests before `target` are answered, and notifies the device of them
     /// unless somebody else does. Returns the lock, if it is held in the end.
     #[inline(always)]
-    fn wait<'a>(&'a self, mut state: State<'a>, target: u64) -> Result<Option<State<'a>>> {
+    fn wait<'a>(
+        &'a self,
+        mut state: State<'a>,
+        target: u64,
+        wait: Wait<'_>,
+    ) -> Result<Option<State<'a>>> {
         if state.answered_before() >= target {
             return Ok(Some(state));
         }
-        state.check_running()?;
+        state.check_alive()?;
         if let Some(notification) = state.kick(false) {
             state = self.notify(state, notification);
             // An emulated device has usually answered by now.
@@ -358,18 +420,27 @@ impl Engine {
                 return Ok(Some(state));
             }
         }
-        self.wait_longer(state, target)
+        self.wait_longer(state, target, wait)
     }
 
     /// [`Self::wait`], when the first look has not done it.
-    fn wait_longer<'a>(&'a self, mut state: State<'a>, target: u64) -> Result<Option<State<'a>>> {
+    fn wait_longer<'a>(
+        &'a self,
+        mut state: State<'a>,
+        target: u64,
+        wait: Wait<'_>,
+    ) -> Result<Option<State<'a>>> {
         let mut looks: u32 = 0;
         let mut own_notify_at = LOOKS_BEFORE_OWN_NOTIFY;
-        let mut timeout = Timeout::new();
+        let mut timeout = Timeout::of_looks();
+        let mut reminder = Reminder::new();
         let mut answered_before = state.answered_before();
 
         while state.answered_before() < target {
-            state.check_running()?;
+            match wait {
+                Wait::Spins => state.check_punctual(target)?,
+                Wait::Sleeps(_) => state.check_alive()?,
+            }
             let insist = looks >= own_notify_at;
             if insist {
                 own_notify_at = own_notify_at.saturating_mul(2);
@@ -380,21 +451,36 @@ impl Engine {
             }
 
             drop(state);
-            if self.watch(target) {
-                return Ok(None);
-            }
             looks = looks.saturating_add(1);
-            if looks > LOOKS_BEFORE_OWN_NOTIFY && timeout.is_over() {
-                self.give_up(answered_before);
+            match wait {
+                Wait::Sleeps(what) if looks > LOOKS_BEFORE_SLEEP => {
+                    fsleep(SLEEP);
+                    if let Some(secs) = reminder.is_due() {
+                        dev_err_deferred!(
+                            self.dev,
+                            "no answer for {} s; waiting for {}\n",
+                            secs,
+                            what
+                        );
+                    }
+                }
+                _ if self.watch(target) => return Ok(None),
+                Wait::Spins if looks > LOOKS_BEFORE_OWN_NOTIFY && timeout.is_over() => {
+                    self.give_up(answered_before);
+                }
+                _ => (),
             }
             state = self.state.lock();
             self.reap(&mut state);
             state.check_broken();
-            state.check_end();
+            if let Wait::Sleeps(_) = wait {
+                state.check_end();
+            }
             if state.answered_before() != answered_before {
                 // It is slow, but it works.
                 answered_before = state.answered_before();
-                timeout = Timeout::new();
+                timeout = Timeout::of_looks();
+                reminder = Reminder::new();
             }
         }
         Ok(Some(state))
@@ -435,7 +521,7 @@ impl Engine {
         progress
     }
 
-    /// Declares the device broken because it does not answer the oldest request, which has this
+    /// Declares the device late, because it does not answer the oldest request, which has this
     /// number.
     fn give_up(&self, oldest: u64) {
         let mut state = self.state.lock();
@@ -443,12 +529,12 @@ impl Engine {
         if state.health == Health::Running && state.answered_before() == oldest {
             dev_err_deferred!(
                 self.dev,
-                "no answer within {} s ({} of {} requests); device is not used any more\n",
+                "no answer within {} s ({} of {} requests): nothing is mapped until it comes\n",
                 ANSWER_TIMEOUT_SECS,
                 state.answered_before(),
                 state.next()
             );
-            state.mark_broken();
+            state.mark_late();
         }
     }
 

@@ -26,7 +26,10 @@ use super::{
     },
     window::Window, //
 };
-use crate::uapi::Request;
+use crate::uapi::{
+    Request,
+    Span, //
+};
 
 /// Descriptors for one request: what the device reads and what it writes. The driver declines
 /// indirect descriptors, which would cost an allocation for each request.
@@ -50,7 +53,9 @@ pub(crate) enum StageError {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
     Running,
-    /// The device stopped answering or answers nonsense.
+    /// Somebody has given up waiting for an answer. Nothing is mapped before it has come.
+    Late,
+    /// The device answers nonsense, is unplugged, or did not let go of its endpoints in time.
     Broken,
     /// The driver is shut down, suspended or unbound.
     Closed,
@@ -112,6 +117,8 @@ pub(super) struct RequestQueue {
     unkicked: bool,
     /// CPUs that are notifying the device right now.
     notifying: u32,
+    /// Requests with a smaller number were given up, or are answered.
+    given_up_before: u64,
     /// For how long the device has had no request, because there was no memory to map one for DMA.
     shortage: Option<Timeout>,
     /// Bounds what is done before the end, once that has begun.
@@ -132,6 +139,7 @@ impl RequestQueue {
             queue,
             unkicked: false,
             notifying: 0,
+            given_up_before: 0,
             shortage: None,
             end: None,
             health: Health::Running,
@@ -177,14 +185,45 @@ impl RequestQueue {
         self.slots.window.oldest()
     }
 
-    /// Fails if the queue cannot be used any more.
+    /// Fails if there will be no answers any more.
     #[inline]
-    pub(super) fn check_running(&self) -> Result {
+    pub(super) fn check_alive(&self) -> Result {
         match self.health {
-            Health::Running => Ok(()),
+            Health::Running | Health::Late => Ok(()),
             Health::Broken => Err(EIO),
             Health::Closed => Err(ENODEV),
         }
+    }
+
+    /// Fails if the device is late: the caller gives up all requests before `target`.
+    pub(super) fn check_punctual(&mut self, target: u64) -> Result {
+        self.check_alive()?;
+        if self.is_late() {
+            self.given_up_before = self.given_up_before.max(target);
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Whether one of the requests that were given up is not answered yet.
+    fn is_late(&mut self) -> bool {
+        if self.health == Health::Late && self.answered_before() >= self.given_up_before {
+            dev_err_deferred!(self.dev, "device answers again\n");
+            self.health = Health::Running;
+        }
+        self.health == Health::Late
+    }
+
+    /// Fails if a request cannot be staged because of the state that the device is in.
+    #[cold]
+    fn check_late(&mut self, request: Request) -> Result {
+        self.check_alive()?;
+        self.reap();
+        // What is unmapped is out of the device's sight as soon as it goes on.
+        if self.is_late() && matches!(request, Request::Map { .. }) {
+            return Err(EIO);
+        }
+        Ok(())
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -204,6 +243,9 @@ impl RequestQueue {
                 return Err(StageError::Failed(EIO));
             }
         }
+        if self.health != Health::Running {
+            self.check_late(request).map_err(StageError::Failed)?;
+        }
         let mut slot = self.take_slot()?;
         slot.load(request);
         match self.add(slot) {
@@ -218,7 +260,7 @@ impl RequestQueue {
     /// Takes an idle slot: load it, then [`Self::add`] it.
     #[inline]
     pub(super) fn take_slot(&mut self) -> Result<KBox<Slot>, StageError> {
-        self.check_running().map_err(StageError::Failed)?;
+        self.check_alive().map_err(StageError::Failed)?;
         if self.slots.window.is_full() {
             return Err(StageError::Full);
         }
@@ -257,24 +299,35 @@ impl RequestQueue {
         if error == ENOMEM || (error == EIO && !self.queue.is_broken()) {
             // No memory to map the slot for DMA. The requests in the ring have some; without them
             // there is only hope.
-            let idle = self.oldest().is_none();
-            if !(idle && self.shortage.get_or_insert_with(Timeout::new).is_over()) {
-                return StageError::Full;
+            if self.oldest().is_none() {
+                self.shortage.get_or_insert_with(Timeout::of_looks);
             }
-            dev_err_deferred!(
-                self.dev,
-                "no memory for a request within {} s; device is not used any more\n",
-                ANSWER_TIMEOUT_SECS
-            );
-            self.mark_broken();
-            return StageError::Failed(EIO);
+            return StageError::Full;
         }
         // The ring has room for every slot, so this is a queue that is broken or gone.
-        if self.health == Health::Running {
+        if self.check_alive().is_ok() {
             dev_err_deferred!(self.dev, "cannot add a request: {}\n", error.to_errno());
             self.mark_broken();
         }
         StageError::Failed(error)
+    }
+
+    /// Whether there was no memory for a request for so long that a caller gives up.
+    #[cold]
+    pub(super) fn is_short_for_long(&mut self) -> bool {
+        let Some(shortage) = &mut self.shortage else {
+            return false;
+        };
+        let was_over = shortage.was_over();
+        let is_over = shortage.is_over();
+        if is_over && !was_over {
+            dev_err_deferred!(
+                self.dev,
+                "no memory for a request within {} s\n",
+                ANSWER_TIMEOUT_SECS
+            );
+        }
+        is_over
     }
 
     /// Prepares the notification of the device, if there is something new in the ring and no CPU is
@@ -350,9 +403,17 @@ impl RequestQueue {
         progress
     }
 
+    /// Nothing is mapped in this range of a domain any more, as if an UNMAP had been refused.
+    pub(super) fn bar(&mut self, domain: u32, span: Span) {
+        if self.check_alive().is_ok() && self.refusals.failures.record_unmap(domain, span).is_err()
+        {
+            self.give_up_on_refusals();
+        }
+    }
+
     #[cold]
     fn give_up_on_refusals(&mut self) {
-        if self.health == Health::Running {
+        if self.check_alive().is_ok() {
             dev_err_deferred!(
                 self.dev,
                 "too many refused requests; device is not used any more\n"
@@ -373,16 +434,22 @@ impl RequestQueue {
         self.queue.break_device();
     }
 
+    /// Declares the device late: all requests that it has not answered are given up.
+    pub(super) fn mark_late(&mut self) {
+        self.health = Health::Late;
+        self.given_up_before = self.next();
+    }
+
     /// The device is about to be closed.
     pub(super) fn begin_end(&mut self) {
         self.refusals.all_are_leaving();
-        self.end.get_or_insert_with(Timeout::new);
+        self.end.get_or_insert_with(Timeout::of_sleeps);
     }
 
     /// Declares the device broken if it takes too long to be closed.
     pub(super) fn check_end(&mut self) {
         let late = self.end.as_mut().is_some_and(Timeout::is_over);
-        if late && self.health == Health::Running {
+        if late && self.check_alive().is_ok() {
             dev_err_deferred!(
                 self.dev,
                 "endpoints not detached within {} s; device is not used any more\n",
@@ -395,7 +462,7 @@ impl RequestQueue {
     /// Notices that the queue was broken by somebody else: the virtio core at shutdown, or the ring
     /// when the device wrote nonsense to it.
     pub(super) fn check_broken(&mut self) {
-        if self.health == Health::Running && self.queue.is_broken() {
+        if self.check_alive().is_ok() && self.queue.is_broken() {
             dev_err_deferred!(self.dev, "request queue is broken\n");
             self.health = Health::Broken;
         }

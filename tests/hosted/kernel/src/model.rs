@@ -332,6 +332,11 @@ pub(crate) fn now() -> i64 {
     })
 }
 
+/// Lets so many nanoseconds pass.
+pub(crate) fn pass(nanoseconds: i64) {
+    with(|world| world.now += nanoseconds);
+}
+
 /// Writes to the kernel's log.
 pub fn log(message: core::fmt::Arguments<'_>) {
     let message = message.to_string();

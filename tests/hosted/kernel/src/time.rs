@@ -58,3 +58,17 @@ impl<C> Instant<C> {
         Delta(model::now() - self.nanoseconds)
     }
 }
+
+/// Delays.
+pub mod delay {
+    use super::Delta;
+    use crate::model;
+
+    /// Sleeps.
+    pub fn fsleep(delta: Delta) {
+        model::assert_no_lock("sleeping");
+        model::may_sleep();
+        model::pass(delta.0);
+        shuttle::thread::yield_now();
+    }
+}

@@ -58,6 +58,9 @@ type Variant = (&'static str, Option<&'static [Scenario]>);
 const USAGE: &str = "usage: model SCENARIO [--mutant NAME] [--defect NAME] [--runs N] [--seed N]
        model --list";
 
+/// How much of the log is printed when a run fails.
+const LOG_LINES: usize = 100;
+
 static SEED: AtomicU64 = AtomicU64::new(0);
 
 fn fail(message: &str) -> ! {
@@ -98,7 +101,7 @@ fn end_at_failure() {
         let place = info.location().map(|place| place.to_string());
         println!("FAILED with --seed {}", SEED.load(Relaxed));
         println!("{text}\nat {}", place.unwrap_or_default());
-        for line in model::take_log() {
+        for line in model::take_log().iter().take(LOG_LINES) {
             println!("log: {}", line.trim_end());
         }
         exit(1);

@@ -41,12 +41,12 @@ pub const MUTANTS: &[Mutant] = &[
         "        if state.answered_before() >= target {
             return Ok(Some(state));
         }
-        state.check_running()?;
+        state.check_alive()?;
 ",
         "        if state.answered_before() + 1 >= target {
             return Ok(Some(state));
         }
-        state.check_running()?;
+        state.check_alive()?;
 ",
     ),
     // Who watches the counter is told that a request is answered before it is.
@@ -102,15 +102,68 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "unnoticed-break",
         "ring",
-        "self.health == Health::Running && self.queue.is_broken()",
+        "self.check_alive().is_ok() && self.queue.is_broken()",
         "self.queue.is_broken() && false",
     ),
     // A device that does not answer is waited for, for ever.
     mutant(
         "no-end",
         "timeout",
-        "self.overdue > GRACE_LOOKS",
-        "self.overdue > u32::MAX - 1",
+        "            self.grace = self.grace.saturating_sub(1);
+",
+        "",
+    ),
+    // Who may sleep gives up with those who may not.
+    mutant(
+        "impatient",
+        "mod",
+        "Wait::Sleeps(_) => state.check_alive()?,",
+        "Wait::Sleeps(_) => state.check_punctual(target)?,",
+    ),
+    // A device that is late is taken to be in time again before it has answered.
+    mutant(
+        "forgiven-early",
+        "ring",
+        "self.given_up_before = self.given_up_before.max(target);",
+        "",
+    ),
+    // A device that was late is so for good.
+    mutant(
+        "never-forgiven",
+        "ring",
+        "self.answered_before() >= self.given_up_before",
+        "false",
+    ),
+    // While the device is late, something is mapped.
+    mutant(
+        "mapped-late",
+        "ring",
+        "if self.is_late() && matches!(request, Request::Map { .. }) {",
+        "if self.is_late() && false {",
+    ),
+    // What is unmapped while the device is late, does not get into the ring.
+    mutant(
+        "unmapped-never",
+        "ring",
+        "if self.is_late() && matches!(request, Request::Map { .. }) {",
+        "if self.is_late() {",
+    ),
+    // What could not be unmapped is mapped again.
+    mutant(
+        "unbarred",
+        "mod",
+        "self.state.lock().bar(domain, span);",
+        "",
+    ),
+    // Before the end, somebody is still waited for.
+    mutant(
+        "endless-end",
+        "mod",
+        "            if let Wait::Sleeps(_) = wait {
+                state.check_end();
+            }
+",
+        "",
     ),
     // After a reset, numbers start again.
     mutant(
@@ -130,11 +183,9 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "forgets-early",
         "mod",
-        "        let _ = self.sync();
-        self.state.lock().refusals.forget_domain(domain);
+        "        let _ = self.sync_sleeping(&fmt!(\"requests of domain {domain}\"));
 ",
-        "        self.state.lock().refusals.forget_domain(domain);
-",
+        "",
     ),
     // What a domain was denied that is there after all, is taken to be mapped.
     mutant(
@@ -148,7 +199,7 @@ pub const MUTANTS: &[Mutant] = &[
         "hasty-end",
         "mod",
         "            self.stage_some(&mut requests)?;
-            self.sync()?;
+            self.sync_sleeping(&fmt!(\"endpoints to be detached\"))?;
 ",
         "            self.stage_some(&mut requests)?;
 ",
@@ -205,9 +256,9 @@ pub const MUTANTS: &[Mutant] = &[
     // Memory for a request is waited for, for ever.
     mutant(
         "hope-for-ever",
-        "ring",
-        "if !(idle && self.shortage.get_or_insert_with(Timeout::new).is_over()) {",
-        "if !(idle && self.shortage.get_or_insert_with(Timeout::new).is_over() && false) {",
+        "mod",
+        "Wait::Spins if for_long => return Err(ENOMEM),",
+        "Wait::Spins if for_long && false => return Err(ENOMEM),",
     ),
     // A request that cannot be mapped for DMA breaks the device at once.
     mutant("no-hope", "ring", "if error == ENOMEM ||", "if false ||"),

@@ -236,6 +236,7 @@ impl Rig {
 
     /// Ends a run in which the device went out of use.
     pub(super) fn end_broken(self) {
+        self.bus.break_queue();
         let sent = self.iommu().requests;
         let result = self.map(1, self.page());
         assert_eq!(result, Err(EIO), "staged for a device that is out of use");

@@ -20,6 +20,7 @@ use super::{
     leaving,
     rig::{
         attach,
+        span,
         Rig, //
     }, //
 };
@@ -30,6 +31,7 @@ use crate::{
         KEEPS,
         REFUSED, //
     },
+    uapi::Request,
     Scenario, //
 };
 
@@ -55,11 +57,21 @@ pub const ALL: &[Scenario] = &[
         // Each CPU looks ten thousand times, as it does in the kernel.
         steps: 3_000_000,
     },
+    Scenario {
+        name: "late",
+        run: late,
+        steps: 3_000_000,
+    },
+    Scenario {
+        name: "end_of_silence",
+        run: end_of_silence,
+        steps: 3_000_000,
+    },
     scenario("nonsense", nonsense),
     scenario("unmappable", unmappable),
     Scenario {
-        name: "unmappable_for_ever",
-        run: unmappable_for_ever,
+        name: "unmappable_for_long",
+        run: unmappable_for_long,
         steps: 3_000_000,
     },
 ];
@@ -420,32 +432,130 @@ fn reset_while_collecting() {
     rig.bus.reset();
 }
 
-/// The device answers no more. Every wait ends, and it is left alone.
+fn count(log: &[String], text: &str) -> usize {
+    log.iter().filter(|line| line.contains(text)).count()
+}
+
+/// Maps and unmaps until the device does not answer, as the core does it. Returns the pages.
+fn turn_until_late(rig: &Rig, domain: u32) -> Vec<u64> {
+    let mut pages = Vec::new();
+    loop {
+        let page = rig.page();
+        if let Err(error) = rig.map(domain, page) {
+            assert_eq!(error, EIO);
+            return pages;
+        }
+        pages.push(page);
+        let mapped = rig.sync_map(domain, page);
+        let unmapped = rig.engine.unmap_and_sync(domain, span(page));
+        assert!(mapped.is_ok() || unmapped.is_err(), "back at once");
+        if let Err(error) = unmapped {
+            assert_eq!(error, EIO);
+            return pages;
+        }
+    }
+}
+
+/// The device answers no more. Who cannot sleep gives up, others wait until it is unplugged.
 fn silent() {
     let mut behaviour = Behaviour::healthy();
     behaviour.silent_after = Some(random(6));
     let rig = Rig::new(behaviour);
+    rig.iommu().lenient = true;
     model::set_tick(3_000_000_000);
-    let cpus = (1..3).map(|domain| {
-        rig.cpu(move |rig| loop {
-            let result = if once_in(3) {
-                rig.call(attach(0))
-            } else {
-                rig.turn(domain)
-            };
-            if let Err(error) = result {
-                assert_eq!(error, EIO);
-                break;
-            }
-        })
+    let cpus = (1..3).map(|domain| rig.cpu(move |rig| turn_until_late(&rig, domain)));
+    let cpus: Vec<_> = cpus.collect();
+    let caller = rig.cpu(|rig| loop {
+        if let Err(error) = rig.call(attach(0)) {
+            break error;
+        }
     });
-    join(cpus.collect());
+    join(cpus);
+    for _ in 0..200 {
+        model::step();
+    }
+    rig.bus.break_queue();
+    assert_eq!(caller.join(), EIO);
     let told = model::take_log();
-    let told = told
-        .iter()
-        .filter(|line| line.contains("no answer"))
-        .count();
-    assert_eq!(told, 1, "messages");
+    assert_eq!(count(&told, "no answer within"), 1, "messages");
+    rig.end_broken();
+}
+
+/// The device answers no more for a while. Nothing is mapped meanwhile, and what was given up is
+/// done when it answers again.
+fn late() {
+    let mut behaviour = Behaviour::healthy();
+    behaviour.silent_after = Some(40 + random(6));
+    let rig = Rig::new(behaviour);
+    let room = rig.room();
+    rig.iommu().lenient = true;
+    model::set_tick(3_000_000_000);
+    let cpus = (1..3).map(|domain| rig.cpu(move |rig| turn_until_late(&rig, domain)));
+    let cpus: Vec<_> = cpus.collect();
+    let caller = rig.cpu(|rig| {
+        while rig.iommu().requests < 40 {
+            rig.call(attach(0)).expect("a device that is slow");
+        }
+        rig.call(attach(0)).expect("a device that is slow");
+    });
+    let pages = join(cpus);
+
+    assert_eq!(rig.map(1, rig.page()), Err(EIO), "mapped while it is late");
+    let mut lost = Vec::new();
+    for _ in 0..=room {
+        let page = rig.page();
+        match rig.engine.unmap(3, span(page)) {
+            Ok(()) => assert_eq!(rig.sync(), Err(EIO), "back at once"),
+            Err(error) => {
+                assert_eq!(error, EIO);
+                lost.push(page);
+            }
+        }
+    }
+    assert!(!lost.is_empty(), "there is room for all");
+    let told = model::take_log();
+    assert_eq!(count(&told, "no answer within"), 1, "messages");
+    assert!(count(&told, "not done") > lost.len(), "messages");
+
+    rig.bus.wake();
+    caller.join();
+    rig.engine
+        .sync_sleeping(&"what is left")
+        .expect("it is awake");
+    for (domain, pages) in (1..).zip(pages) {
+        for page in pages {
+            let mapped = rig.iommu().mapped.contains(&(domain, page));
+            assert!(!mapped, "given up, and mapped: {page:#x}");
+        }
+    }
+    for page in lost {
+        assert_eq!(rig.map(3, page), Err(EIO), "mapped over {page:#x}");
+    }
+    rig.turn(3).expect("it is awake");
+    assert_eq!(count(&model::take_log(), "answers again"), 1, "messages");
+    rig.end(room);
+}
+
+/// The device answers no more, and is about to be reset. Every wait ends.
+fn end_of_silence() {
+    let mut behaviour = Behaviour::healthy();
+    behaviour.silent_after = Some(0);
+    let rig = Rig::new(behaviour);
+    model::set_tick(300_000_000);
+    let caller = rig.cpu(|rig| rig.call(attach(0)));
+    for _ in 0..random(400) {
+        model::step();
+    }
+    rig.engine.begin_end();
+    let requests = (0..3).map(|endpoint| Request::Detach {
+        domain: 1,
+        endpoint,
+    });
+    let detached = rig
+        .engine
+        .detach_all(requests, |request, _| panic!("{request}"));
+    assert_eq!(detached, Err(EIO));
+    assert_eq!(caller.join(), Err(EIO));
     rig.end_broken();
 }
 
@@ -494,25 +604,22 @@ fn unmappable() {
     rig.end(room);
 }
 
-/// No buffer can be mapped for DMA any more. Every wait ends, and that is told once.
-fn unmappable_for_ever() {
+/// No buffer can be mapped for DMA for a long time. Who cannot sleep gives up, and that is told
+/// once; others wait.
+fn unmappable_for_long() {
     let rig = Rig::new(Behaviour::healthy());
-    rig.sync().expect("a healthy device");
+    let room = rig.room();
     model::set_unmappable(1);
     model::set_tick(3_000_000_000);
-    let cpus = (1..3).map(|domain| {
-        rig.cpu(move |rig| {
-            let error = if once_in(2) {
-                rig.call(attach(0))
-            } else {
-                rig.turn(domain)
-            };
-            assert_eq!(error, Err(EIO));
-        })
-    });
-    join(cpus.collect());
-    let told = model::take_log();
-    let told = told.iter().filter(|line| line.contains("no memory"));
-    assert_eq!(told.count(), 1, "messages");
-    rig.end_broken();
+    let cpus = (1..3).map(|domain| rig.cpu(move |rig| rig.turn(domain)));
+    let cpus: Vec<_> = cpus.collect();
+    let caller = rig.cpu(|rig| rig.call(attach(0)));
+    for result in join(cpus) {
+        assert_eq!(result, Err(ENOMEM));
+    }
+    model::set_unmappable(0);
+    assert_eq!(caller.join(), Ok(()));
+    rig.turn(1).expect("there is memory");
+    assert_eq!(count(&model::take_log(), "no memory"), 1, "messages");
+    rig.end(room);
 }

@@ -70,7 +70,7 @@ pub struct Behaviour {
     pub suppression: Suppression,
     /// Whether the requests that it has done at once come back in any order.
     pub shuffles: bool,
-    /// After how many requests it answers no more.
+    /// After how many requests it answers no more, until it is [woken up](Bus::wake).
     pub silent_after: Option<usize>,
     /// After how many requests its queue breaks.
     pub breaks_after: Option<usize>,
@@ -189,6 +189,8 @@ pub(super) struct Ring {
     event: u64,
     /// Whether it wants no notification.
     busy: bool,
+    /// Whether it was woken up.
+    awake: bool,
     /// CPUs that make sure that it is there.
     pub(super) holders: u32,
 }
@@ -280,6 +282,11 @@ impl Shared {
         self.rung.notify_one();
     }
 
+    fn is_silent(&self, ring: &Ring) -> bool {
+        let after = self.behaviour.silent_after;
+        !ring.awake && after.is_some_and(|after| ring.looked_at as usize >= after)
+    }
+
     /// Looks at one entry. Returns whether there was one.
     fn look(&self) -> bool {
         model::step();
@@ -289,10 +296,7 @@ impl Shared {
         }
         let behaviour = &self.behaviour;
         let looked_at = ring.looked_at as usize;
-        if behaviour
-            .silent_after
-            .is_some_and(|after| looked_at >= after)
-        {
+        if self.is_silent(&ring) {
             return false;
         }
         let Some(mut entry) = ring.available.pop_front() else {
@@ -336,8 +340,7 @@ impl Shared {
             Self::give_back(&mut ring);
             ring.busy = false;
             // What comes from here on is notified, so it must look once more.
-            let silent = self.behaviour.silent_after;
-            let silent = silent.is_some_and(|after| ring.looked_at as usize >= after);
+            let silent = self.is_silent(&ring);
             if ring.available.is_empty() || ring.gone || ring.broken || silent {
                 return;
             }
@@ -409,6 +412,16 @@ impl Bus {
 
     fn current(&self) -> MutexGuard<'_, Option<(Arc<Shared>, Option<JoinHandle<()>>)>> {
         self.current.lock().expect("no task panics here")
+    }
+
+    /// Wakes up a device that answers no more: it does what is in its ring.
+    pub fn wake(&self) {
+        model::step();
+        let shared = self.current().as_ref().map(|(shared, _)| shared.clone());
+        if let Some(shared) = shared {
+            shared.ring().awake = true;
+            shared.notified();
+        }
     }
 
     /// Breaks the queue, as the virtio core does when a device goes away.
