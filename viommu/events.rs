@@ -8,13 +8,28 @@ use kernel::{
         self,
         Bound, //
     },
+    impl_has_hr_timer,
     prelude::*,
     ratelimit::Ratelimit,
     sync::{
         aref::ARef,
         new_spinlock_irq,
         Arc,
+        ArcBorrow,
         SpinLockIrq, //
+    },
+    time::{
+        hrtimer::{
+            ArcHrTimerHandle,
+            HrTimer,
+            HrTimerCallback,
+            HrTimerCallbackContext,
+            HrTimerPointer,
+            HrTimerRestart,
+            RelativeMode, //
+        },
+        Delta,
+        Monotonic, //
     },
     virtio::{
         self,
@@ -41,6 +56,9 @@ impl virtio::Buffer for Event {
     }
 }
 
+/// How long it takes to another try, if there was no memory to map a buffer for DMA.
+const RETRY: Delta = Delta::from_millis(100);
+
 struct State {
     queue: Virtqueue<Event>,
     notifier: Notifier,
@@ -64,13 +82,81 @@ impl State {
     }
 }
 
+/// The event virtqueue and its buffers.
+#[pin_data]
+struct Buffers {
+    #[pin]
+    state: SpinLockIrq<State>,
+    /// Runs while there are buffers that the device could not be given. The last one that it has
+    /// may have come back: then no interrupt would lead to another try.
+    #[pin]
+    retry: HrTimer<Self>,
+}
+
+impl_has_hr_timer! {
+    impl HasHrTimer<Self> for Buffers {
+        mode: RelativeMode<Monotonic>, field: self.retry
+    }
+}
+
+impl Buffers {
+    /// Gives all buffers that are not in use to the device. Any context.
+    ///
+    /// Fails if there is no memory to map one for DMA.
+    fn fill(&self) -> Result {
+        let mut result = Ok(());
+        let notify = {
+            let mut state = self.state.lock();
+            let State {
+                queue,
+                notifier,
+                spare,
+            } = &mut *state;
+            while let Some(event) = spare.pop() {
+                let Err((event, error)) = queue.add(event) else {
+                    continue;
+                };
+                let _ = spare.push_within_capacity(event);
+                // Nothing will come out of a queue that is broken or gone.
+                if !queue.is_broken() {
+                    result = Err(error);
+                }
+                break;
+            }
+            queue.kick_prepare().then(|| notifier.clone())
+        };
+        if let Some(notifier) = notify {
+            // A failed notification means a broken device: there will be no events.
+            let _ = notifier.notify();
+        }
+        result
+    }
+}
+
+impl HrTimerCallback for Buffers {
+    type Pointer<'a> = Arc<Self>;
+
+    fn run(
+        this: ArcBorrow<'_, Self>,
+        mut context: HrTimerCallbackContext<'_, Self>,
+    ) -> HrTimerRestart {
+        if this.fill().is_ok() {
+            return HrTimerRestart::NoRestart;
+        }
+        context.forward_now(RETRY);
+        HrTimerRestart::Restart
+    }
+}
+
 /// Receives events in interrupt context.
 #[pin_data]
 pub(crate) struct EventQueue {
     dev: ARef<device::Device>,
     endpoints: Arc<EndpointTable>,
+    buffers: Arc<Buffers>,
+    /// Of [`Buffers::retry`], which is stopped when this is dropped.
     #[pin]
-    state: SpinLockIrq<State>,
+    retry: SpinLockIrq<Option<ArcHrTimerHandle<Buffers>>>,
     /// For messages about the event queue itself.
     #[pin]
     malformed: Ratelimit,
@@ -88,11 +174,19 @@ impl EventQueue {
     ) -> Result<Arc<Self>> {
         let dev: ARef<device::Device> = AsRef::<device::Device<Bound>>::as_ref(vdev).into();
         let state = State::new(queue)?;
+        let buffers = Arc::pin_init(
+            pin_init!(Buffers {
+                state <- new_spinlock_irq!(state),
+                retry <- HrTimer::new(),
+            }),
+            GFP_KERNEL,
+        )?;
         Arc::pin_init(
             pin_init!(EventQueue {
                 dev,
                 endpoints,
-                state <- new_spinlock_irq!(state),
+                buffers,
+                retry <- new_spinlock_irq!(None),
                 malformed <- Ratelimit::default_for(c"virtio_iommu: event"),
                 faults <- Ratelimit::default_for(c"virtio_iommu: fault"),
             }),
@@ -103,38 +197,24 @@ impl EventQueue {
     /// Starts over with a new queue, after a reset of the device. May sleep.
     pub(crate) fn reopen(&self, queue: Virtqueue<Event>) -> Result {
         let mut state = State::new(queue)?;
-        core::mem::swap(&mut *self.state.lock(), &mut state);
+        core::mem::swap(&mut *self.buffers.state.lock(), &mut state);
         Ok(())
     }
 
-    /// Gives all buffers that are not in use to the device. Any context.
+    /// Gives all buffers that are not in use to the device, now or as soon as there is memory. Any
+    /// context.
     pub(crate) fn fill(&self) {
-        let notify = {
-            let mut state = self.state.lock();
-            let State {
-                queue,
-                notifier,
-                spare,
-            } = &mut *state;
-            while let Some(event) = spare.pop() {
-                if let Err((event, error)) = queue.add(event) {
-                    let _ = spare.push_within_capacity(event);
-                    if !queue.is_broken() && self.malformed.check() {
-                        dev_err_deferred!(
-                            self.dev,
-                            "cannot add an event buffer: {}\n",
-                            error.to_errno()
-                        );
-                    }
-                    break;
-                }
-            }
-            queue.kick_prepare().then(|| notifier.clone())
+        let Err(error) = self.buffers.fill() else {
+            return;
         };
-        if let Some(notifier) = notify {
-            // A failed notification means a broken device: there will be no events.
-            let _ = notifier.notify();
+        if self.malformed.check() {
+            let errno = error.to_errno();
+            dev_err_deferred!(self.dev, "cannot add an event buffer yet: {}\n", errno);
         }
+        let mut retry = self.retry.lock();
+        // The old handle would stop the timer when it is dropped, which is to be before.
+        *retry = None;
+        *retry = Some(self.buffers.clone().start(RETRY));
     }
 
     fn report(&self, bytes: &[u8]) {
@@ -167,7 +247,7 @@ impl virtio::Callback for EventQueue {
         // Buffers go back only after the loop, so a device that keeps answering cannot keep this
         // running: it has a bounded number of them.
         loop {
-            let mut state = self.state.lock();
+            let mut state = self.buffers.state.lock();
             let Some(completed) = state.queue.pop() else {
                 break;
             };
@@ -175,7 +255,7 @@ impl virtio::Callback for EventQueue {
             // Not under the queue's lock: a console is slow.
             drop(state);
             self.report(&event.0[..completed.written.min(EVENT_SIZE)]);
-            let _ = self.state.lock().spare.push_within_capacity(event);
+            let _ = self.buffers.state.lock().spare.push_within_capacity(event);
         }
         self.fill();
     }

@@ -297,6 +297,8 @@ struct fake_viommu {
 	bool refuse_features;
 	bool refuse_vqs;
 	bool notify_fails;
+	bool dma_fails;			/* with VIRTIO_F_ACCESS_PLATFORM: no buffer can be mapped */
+	struct delayed_work dma_works;	/* again */
 	struct irq_work config_irq;
 	struct fake_region ram[FAKE_MAX_REGIONS];
 	unsigned int nr_ram;
@@ -381,6 +383,7 @@ void fake_find_ram(struct fake_viommu *fake);
 bool fake_is_ram(const struct fake_viommu *fake, u64 first, u64 last);
 
 /* ring.c: the device side of the virtqueues */
+extern const struct virtio_map_ops fake_map_ops;
 int fake_vq_create(struct fake_viommu *fake, unsigned int index,
 		   const struct virtqueue_info *info, struct virtqueue **vq);
 void fake_vq_destroy(struct fake_vq *fvq);
@@ -388,6 +391,7 @@ void fake_vq_sync(struct fake_viommu *fake);
 unsigned int fake_answer_available(struct fake_viommu *fake, unsigned int max);
 void fake_release_held(struct fake_viommu *fake, bool reverse);
 unsigned int fake_event_buffers(struct fake_viommu *fake);
+void fake_dma_works(struct work_struct *work);
 int fake_event(struct fake_viommu *fake, const void *event, size_t len,
 	       u32 used);
 unsigned int fake_event_overrun(struct fake_viommu *fake, const void *event,

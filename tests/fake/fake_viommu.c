@@ -263,6 +263,7 @@ struct fake_viommu *fake_create(const struct fake_config *config)
 	init_waitqueue_head(&fake->pace);
 	INIT_DELAYED_WORK(&fake->unplug, fake_unplug_late);
 	fake->unplugged_after_ms = FAKE_SILENCE_MS;
+	INIT_DELAYED_WORK(&fake->dma_works, fake_dma_works);
 	fake_find_ram(fake);
 	for (i = 0; i < FAKE_NR_VQS; i++) {
 		fake->vqs[i].fake = fake;
@@ -301,6 +302,9 @@ int fake_register(struct fake_viommu *fake)
 	fake->vdev.dev.parent = &fake->parent->dev;
 	fake->vdev.dev.release = fake_vdev_release;
 	fake->vdev.config = &fake_config_ops;
+	/* Used only with VIRTIO_F_ACCESS_PLATFORM */
+	platform_set_drvdata(fake->parent, fake);
+	fake->vdev.map = &fake_map_ops;
 	fake->vdev.id.device = VIRTIO_ID_IOMMU;
 	ret = register_virtio_device(&fake->vdev);
 	if (ret) {
@@ -323,6 +327,7 @@ void fake_unregister(struct fake_viommu *fake)
 	unregister_virtio_device(&fake->vdev);
 	irq_work_sync(&fake->config_irq);
 	cancel_delayed_work_sync(&fake->unplug);
+	cancel_delayed_work_sync(&fake->dma_works);
 }
 
 /*

@@ -2,6 +2,8 @@
 /*
  * Events: faults that are reported, and events that are none.
  */
+#include <linux/delay.h>
+
 #include "tests.h"
 
 static struct virtio_iommu_fault events_fault(u32 endpoint)
@@ -211,6 +213,36 @@ static void fake_events_flood(struct kunit *test)
 	test_expect_agree(t, "after the flood");
 }
 
+/*
+ * For a while, no buffer can be mapped for DMA: each that comes back stays with the
+ * driver, until the device has none. Later it has all of them again.
+ */
+static void fake_events_refill(struct kunit *test)
+{
+	struct fake_config config = fake_default_config;
+	struct fake_test *t = test->priv;
+	struct virtio_iommu_fault fault;
+	unsigned int buffers, i;
+
+	config.features |= BIT_ULL(VIRTIO_F_ACCESS_PLATFORM);
+	test_start(t, &config, 1);
+	fault = events_fault(t->endpoints[0].fake.ids[0]);
+	buffers = fake_event_buffers(t->fake);
+	KUNIT_EXPECT_GE(test, buffers, 1);
+	WRITE_ONCE(t->fake->dma_fails, true);
+	events_send(t, &fault, buffers);
+	KUNIT_EXPECT_EQ(test, fake_event_buffers(t->fake), 0);
+
+	WRITE_ONCE(t->fake->dma_fails, false);
+	for (i = 0; i < 200 && fake_event_buffers(t->fake) < buffers; i++)
+		msleep(50);
+	KUNIT_EXPECT_EQ(test, fake_event_buffers(t->fake), buffers);
+	test_log_mark(t);
+	events_send(t, &fault, 1);
+	KUNIT_EXPECT_TRUE(test, test_log_has(t, dev_name(test_dev(t, 0)),
+					     "abcd5000"));
+}
+
 struct hostile_case {
 	const char *name;
 	enum fake_completion completion;
@@ -301,6 +333,7 @@ static struct kunit_case fake_events_cases[] = {
 	KUNIT_CASE_PARAM(fake_events_size, event_gen_params),
 	KUNIT_CASE(fake_events_reserved),
 	KUNIT_CASE(fake_events_flood),
+	KUNIT_CASE(fake_events_refill),
 	KUNIT_CASE_PARAM(fake_events_hostile, hostile_gen_params),
 	{}
 };

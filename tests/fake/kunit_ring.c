@@ -246,10 +246,49 @@ static void fake_ring_pace(struct kunit *test)
 	test_expect_agree(t, "afterwards");
 }
 
+static const unsigned int ring_sizes[] = { 2, 4, 64 };
+
+static void ring_size_desc(const unsigned int *size, char *desc)
+{
+	scnprintf(desc, KUNIT_PARAM_DESC_SIZE, "%u descriptors", *size);
+}
+
+KUNIT_ARRAY_PARAM(ring_size, ring_sizes, ring_size_desc);
+
+/* For a while, no request can be mapped for DMA: it waits until then, in rings of all sizes. */
+static void fake_ring_unmappable(struct kunit *test)
+{
+	const unsigned int *size = test->param_value;
+	struct fake_config config = fake_default_config;
+	struct fake_test *t = test->priv;
+	struct operation_run run = { .t = t, .slot = 2 };
+	unsigned int i;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs a second CPU");
+	test_needs_unsafe(t, "gives up at once");
+	config.features |= BIT_ULL(VIRTIO_F_ACCESS_PLATFORM);
+	config.ring_size = *size;
+	run.domain = test_start_domain(t, &config, 2);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, run.domain), 0);
+	KUNIT_ASSERT_EQ(test, test_map(t, run.domain, 0, 1, 0, TEST_RW), 0);
+	for (i = OP_PROBE; i <= OP_UNMAP; i++) {
+		WRITE_ONCE(t->fake->dma_fails, true);
+		queue_delayed_work(system_dfl_wq, &t->fake->dma_works,
+				   msecs_to_jiffies(200));
+		KUNIT_EXPECT_EQ_MSG(test, operation_run(&run, i), 0, "%s",
+				    operation_names[i]);
+		flush_delayed_work(&t->fake->dma_works);
+	}
+	KUNIT_EXPECT_LE(test, run.longest_ms, TEST_PROMPT_MS);
+	test_expect_agree(t, "in the end");
+}
+
 static struct kunit_case fake_ring_cases[] = {
 	KUNIT_CASE(fake_ring_interrupted),
 	KUNIT_CASE(fake_ring_replay),
 	KUNIT_CASE_PARAM(fake_ring_pace, pace_gen_params),
+	KUNIT_CASE_PARAM(fake_ring_unmappable, ring_size_gen_params),
 	{}
 };
 

@@ -12,6 +12,63 @@
 
 #include "fake.h"
 
+/* Buffers are mapped for DMA to where they are, or not at all. */
+static dma_addr_t fake_map_page(union virtio_map map, struct page *page,
+				unsigned long offset, size_t size,
+				enum dma_data_direction dir, unsigned long attrs)
+{
+	struct device *parent = map.dma_dev;
+	struct fake_viommu *fake = dev_get_drvdata(parent);
+
+	if (READ_ONCE(fake->dma_fails))
+		return DMA_MAPPING_ERROR;
+	return page_to_phys(page) + offset;
+}
+
+static void fake_unmap_page(union virtio_map map, dma_addr_t addr, size_t size,
+			    enum dma_data_direction dir, unsigned long attrs)
+{
+}
+
+static void fake_dma_sync(union virtio_map map, dma_addr_t addr, size_t size,
+			  enum dma_data_direction dir)
+{
+}
+
+static bool fake_need_sync(union virtio_map map, dma_addr_t addr)
+{
+	return false;
+}
+
+static int fake_mapping_error(union virtio_map map, dma_addr_t addr)
+{
+	return addr == DMA_MAPPING_ERROR ? -ENOMEM : 0;
+}
+
+static size_t fake_max_mapping_size(union virtio_map map)
+{
+	return SIZE_MAX;
+}
+
+/* The rings themselves are the fake device's own. */
+const struct virtio_map_ops fake_map_ops = {
+	.map_page = fake_map_page,
+	.unmap_page = fake_unmap_page,
+	.sync_single_for_cpu = fake_dma_sync,
+	.sync_single_for_device = fake_dma_sync,
+	.need_sync = fake_need_sync,
+	.mapping_error = fake_mapping_error,
+	.max_mapping_size = fake_max_mapping_size,
+};
+
+void fake_dma_works(struct work_struct *work)
+{
+	struct delayed_work *delayed = to_delayed_work(work);
+
+	WRITE_ONCE(container_of(delayed, struct fake_viommu, dma_works)->dma_fails,
+		   false);
+}
+
 static void fake_vq_interrupt(struct irq_work *work)
 {
 	struct fake_vq *fvq = container_of(work, struct fake_vq, irq);
