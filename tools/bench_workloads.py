@@ -50,6 +50,22 @@ def counts(measurement, operations):
     return values | {"notifications": measurement.notifications / operations}
 
 
+def cost_rows(names, title):
+    """Rows of what tests/bench/module/ has measured under these names."""
+
+    def rows(found):
+        for name in names:
+            row = Row(name, title)
+            for driver, measurements in found.items():
+                one = measurements[name]
+                operations = one.fields["operations"]
+                cost = (one.fields["map"] + one.fields["unmap"]) / operations
+                row.values[driver] = counts(one, operations) | {"instructions": cost}
+            yield row
+
+    return rows
+
+
 # --- DMA API ----------------------------------------------------------------------------------------------
 
 DMA = "DMA API, one thread, for each map and unmap"
@@ -67,15 +83,10 @@ def dma_workload(mode):
     steps += ["rmmod iommu_cost", "bind dma_map_benchmark"]
     steps += [f"dma_map {name} {how} {pages} 1 1" for name, (how, pages) in benchmarks.items()]
 
+    cost = cost_rows([name for name, _ in costs], DMA)
+
     def rows(found):
-        for name, _ in costs:
-            row = Row(name, DMA)
-            for driver, measurements in found.items():
-                one = measurements[name]
-                operations = one.fields["operations"]
-                cost = (one.fields["map"] + one.fields["unmap"]) / operations
-                row.values[driver] = counts(one, operations) | {"instructions": cost}
-            yield row
+        yield from cost(found)
         for name, (_, pages) in benchmarks.items():
             # The benchmark does not tell how often it has gone round, but the device saw what it mapped.
             row = Row(name, "The kernel's dma_map_benchmark, one thread, for each turn of its loop")
@@ -102,6 +113,25 @@ def allocations_workload(mode):
 
     section = f"allocations-{mode}"
     return Workload(section, Run(section, "\n".join(steps), MODES[mode], counts_allocations=True), rows)
+
+
+COHERENT_SIZES = {"64K": 64, "1M": 1024, "4M": 4096, "16M": 16384, "64M": 65536}
+
+
+def coherent_workload(section, prepare):
+    names = {f"{section}-{size}": kib for size, kib in COHERENT_SIZES.items()}
+    steps = ["load", "insmod /lib/iommu_cost.ko", *prepare]
+    steps += [f"cost {name} coherent {kib}" for name, kib in names.items()]
+    title = "dma_alloc_coherent() and dma_free_coherent(), for each"
+    return Workload(section, Run(section, "\n".join(steps), MODES["strict"]), cost_rows(names, title))
+
+
+def link_workload(mode):
+    names = {f"link-{mode}-{pieces}": pieces for pieces in (2, 64)}
+    steps = ["load", "insmod /lib/iommu_cost.ko"]
+    steps += [f"cost {name} link {pieces}" for name, pieces in names.items()]
+    title = "dma_iova_link() of neighbours one by one, dma_iova_unlink() of the first, then of the others"
+    return Workload(f"link-{mode}", Run(f"link-{mode}", "\n".join(steps), MODES[mode]), cost_rows(names, title))
 
 
 def profile_workload(mode):
@@ -199,6 +229,31 @@ TREE = Workload(
 )
 
 
+MILLION = 1_000_000
+ORDERS = ("up", "down", "random")
+
+
+def order_rows(found):
+    for order in ORDERS:
+        for part, count in (("insert", "mappings"), ("lookup", "lookups"), ("remove", "mappings")):
+            row = Row(f"tree-{order}-{part}", "A domain without endpoints, for each of a million mappings, one by one")
+            for driver, measurements in found.items():
+                fields = measurements[f"tree-{order}"].fields
+                row.values[driver] = {"instructions": fields[part] / fields[count]}
+            yield row
+
+
+TREE_ORDERS = Workload(
+    "tree-orders",
+    Run(
+        "tree-orders",
+        "\n".join(["load", "insmod /lib/iommu_cost.ko", *(f"cost tree-{how} {how} {MILLION}" for how in ORDERS)]),
+        MODES["strict"],
+    ),
+    order_rows,
+)
+
+
 def many_endpoints(_directory):
     """Functions of edu devices, eight for each slot."""
     devices = []
@@ -291,10 +346,15 @@ WORKLOADS = (
     *(dma_workload(mode) for mode in MODES),
     *(allocations_workload(mode) for mode in ("strict", "lazy")),
     *(profile_workload(mode) for mode in ("strict", "lazy")),
+    coherent_workload("coherent", ()),
+    # Free memory is in pieces of 64 KiB.
+    coherent_workload("coherent-fragmented", ("echo fragment 4 > /sys/module/iommu_cost/parameters/run",)),
+    *(link_workload(mode) for mode in ("strict", "lazy")),
     SPACE,
     REATTACH,
     WATCHED,
     TREE,
+    TREE_ORDERS,
     boot_workload(OWN_ENDPOINTS, None),
     boot_workload(ENDPOINTS, many_endpoints),
     *(threads_workload(mode, *how) for mode in ("strict", "lazy") for how in (("single", 1), ("sg", 16))),
