@@ -32,13 +32,17 @@ class Insertion:
         new = list(self.lines)
         if any(text[i : i + len(new)] == new for i in range(len(text))):
             return {"file": self.file, "old": new, "new": new}
-        anchors = [i for i, line in enumerate(text) if re.search(self.anchor, line)]
-        if not anchors or (self.where == "replace" and len(anchors) > 1):
+        if self.where == "instead":
+            old = self.anchor.strip("\n").split("\n")
+            anchors = [i for i in range(len(text)) if text[i : i + len(old)] == old]
+        else:
+            anchors = [i for i, line in enumerate(text) if re.search(self.anchor, line)]
+            old = [text[anchors[0]]] if anchors and self.where == "replace" else []
+        if not anchors or (old and len(anchors) > 1):
             return None
-        first, old = anchors[0], []
-        if self.where == "replace":
-            old = [text[first]]
-            text[first : first + 1] = new
+        first = anchors[0]
+        if old:
+            text[first : first + len(old)] = new
         elif self.where == "after":
             text[first + 1 : first + 1] = new
         else:
@@ -61,7 +65,7 @@ def insertions():
     for rule in table()["insert"]:
         if "when" in rule and not _glob(rule["when"]):
             continue
-        where = next(key for key in ("sorted", "after", "replace") if key in rule)
+        where = next(key for key in ("sorted", "after", "replace", "instead") if key in rule)
         for source in _glob(rule["for_each"]) if "for_each" in rule else [None]:
             text = rule["line"].lstrip("\n")
             if source:
@@ -153,7 +157,8 @@ def planned(tree, before):
             edited[name] = text.decode().split("\n") if text is not None else read_lines(tree / name)
         edit = insertion.apply(edited[name])
         if edit is None:
-            missing.append(f"{name}: no line matches '{insertion.anchor}', to insert `{insertion.lines[0].strip()}`")
+            place = insertion.anchor.strip().splitlines()[0]
+            missing.append(f"{name}: no line matches '{place}', to insert `{insertion.lines[0].strip()}`")
         else:
             edits.append(edit)
     if missing:

@@ -90,6 +90,12 @@ impl DomainIds {
         }
     }
 
+    /// Whether this is no number, but that of a domain which has not been used yet.
+    #[inline]
+    pub(super) fn is_none(&self, id: u32) -> bool {
+        id == self.none
+    }
+
     /// Whether a number may be one that the device has a domain for.
     pub(super) fn is_narrow(&self) -> bool {
         self.range.count() < WIDE

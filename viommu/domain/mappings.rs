@@ -22,8 +22,8 @@ use crate::uapi::{
     Span, //
 };
 
-/// How many unused nodes are kept. Each takes 64 bytes.
-const SPARE_NODES: usize = 8;
+/// How many unused nodes are kept. Each takes 64 bytes, so these are a page.
+const SPARE_NODES: usize = 64;
 
 /// How many mappings are removed at most while interrupts are off.
 const REMOVE_BATCH: usize = 128;
@@ -39,19 +39,14 @@ pub(crate) struct Mapping {
     pub(crate) flags: MapFlags,
 }
 
-/// The place of a mapping in the tree.
-///
-/// Keys are compared as intervals: one is less than another if it ends before the other begins, and
-/// *they are equal if they overlap*. This is not an equivalence of any two intervals, so it is no
-/// proper order of them all, but it is one of those that are in the tree, as no two overlap; and
-/// against these, a key of any interval is first greater, then equal, then less, in ascending
-/// order. That is what a search in the tree relies on. It makes one descent find the mapping that
-/// holds an address, or tell that a range is free and where in the tree it belongs.
+/// The place of a mapping in the tree, by its last address. That is an order of all, as no two
+/// overlap; and the first mapping that ends at an address or after it is the one that holds the
+/// address, or the next one.
 #[derive(Clone, Copy)]
 struct Key(Span);
 
 impl Key {
-    /// A key that is equal to that of the mapping which holds `address`.
+    /// The lowest key of a mapping that ends at `address` or after it.
     #[inline]
     fn at(address: u64) -> Self {
         // A span of one address, which is never refused.
@@ -62,13 +57,7 @@ impl Key {
 impl Ord for Key {
     #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        if self.0.last() < other.0.first() {
-            Ordering::Less
-        } else if self.0.first() > other.0.last() {
-            Ordering::Greater
-        } else {
-            Ordering::Equal
-        }
+        self.0.last().cmp(&other.0.last())
     }
 }
 
@@ -223,6 +212,13 @@ impl Mappings {
         let Entry::Vacant(entry) = self.tree.entry(Key(mapping.span)) else {
             return Err(InsertError::Overlap);
         };
+        let below = entry.peek_prev().map(|(Key(below), _)| below.last());
+        let above = entry.peek_next().map(|(Key(above), _)| above.first());
+        if below.is_some_and(|last| last >= mapping.span.first())
+            || above.is_some_and(|first| first <= mapping.span.last())
+        {
+            return Err(InsertError::Overlap);
+        }
         let Some(node) = self.stash.take() else {
             return Err(InsertError::NoNode);
         };
@@ -230,7 +226,7 @@ impl Mappings {
             offset: mapping.phys.wrapping_sub(mapping.span.first()),
             flags: mapping.flags,
         };
-        // INVARIANT: The entry is vacant, so the key is not equal to any in the tree: it overlaps
+        // INVARIANT: The one below has ended before, and the one above begins later: it overlaps
         // none.
         entry.insert(target, node.0);
         Ok(())
@@ -244,7 +240,7 @@ impl Mappings {
     /// over it from below would have to be split, which the device does not do.
     #[inline]
     pub(super) fn remove_run(&mut self, span: Span) -> Option<Span> {
-        let mut removed: Option<Span> = None;
+        let mut last = None;
         let mut begin = span.first();
         let mut cursor = self.tree.cursor_lower_bound_mut(&Key::at(begin));
 
@@ -256,25 +252,33 @@ impl Mappings {
             if found.first() != begin {
                 break;
             }
-            let (next, node) = current.remove_current();
+            last = Some(found.last());
+            let next = found.last().checked_add(1);
+            let next = next.filter(|next| *next <= span.last());
+            let node = if next.is_some() {
+                let (following, node) = current.remove_current();
+                cursor = following;
+                node
+            } else {
+                cursor = None;
+                current.remove()
+            };
             // Frees the node if there is no room.
             let _ = self.stash.put(Reservation(node.into_reservation()));
-            removed = Some(removed.map_or(found, |before| before.hull(found)));
-
-            cursor = next;
-            match found.last().checked_add(1) {
-                Some(end) if end <= span.last() => begin = end,
-                _ => break,
+            match next {
+                Some(next) => begin = next,
+                None => break,
             }
         }
-        removed
+        Span::new(span.first(), last?)
     }
 
     /// The physical address that `iova` is mapped to.
     #[inline]
     pub(super) fn translate(&self, iova: u64) -> Option<u64> {
-        let target = self.tree.get(&Key::at(iova))?;
-        Some(iova.wrapping_add(target.offset))
+        let cursor = self.tree.cursor_lower_bound(&Key::at(iova))?;
+        let (Key(span), target) = cursor.current();
+        (span.first() <= iova).then(|| iova.wrapping_add(target.offset))
     }
 
     /// The mapping that holds `iova` or, if there is none, the next one after it.

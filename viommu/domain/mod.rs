@@ -13,7 +13,10 @@ mod unmapped;
 use core::pin::Pin;
 
 use kernel::{
-    alloc::Flags,
+    alloc::{
+        flags::__GFP_NOWARN,
+        Flags, //
+    },
     fmt,
     io::PhysAddr,
     prelude::*,
@@ -43,6 +46,9 @@ use crate::uapi::{
     Request,
     Span, //
 };
+
+/// For how many mappings memory is made at a time.
+const REFILL: usize = 8;
 
 /// How a domain translates.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,20 +151,15 @@ impl Domain {
     /// Maps a range, in which nothing may be mapped yet. The caller holds no lock.
     #[inline(always)]
     pub(super) fn map(&self, mapping: Mapping, gfp: Flags) -> Result {
-        // What is left of it in the end is dropped without the lock.
-        let mut node: Option<Reservation> = None;
         loop {
             let mut state = self.state.lock();
-            if let Some(new) = node.take() {
-                node = state.mappings.refill(new);
-            }
             // In the tree first: an overlap must not reach the device.
             match state.mappings.insert(mapping) {
                 Ok(()) => (),
                 Err(InsertError::Overlap) => return Err(EEXIST),
                 Err(InsertError::NoNode) => {
                     drop(state);
-                    node = Some(Reservation::new(gfp)?);
+                    self.refill(gfp)?;
                     continue;
                 }
             }
@@ -184,6 +185,23 @@ impl Domain {
                 StageError::Failed(error) => return Err(error),
             }
         }
+    }
+
+    /// Makes memory for a mapping, and for some that may follow. The caller holds no lock.
+    #[inline(never)]
+    fn refill(&self, gfp: Flags) -> Result {
+        let mut nodes = [const { None }; REFILL];
+        nodes[0] = Some(Reservation::new(gfp)?);
+        for place in &mut nodes[1..] {
+            *place = Reservation::new(gfp | __GFP_NOWARN).ok();
+        }
+        let mut state = self.state.lock();
+        for place in &mut nodes {
+            *place = place.take().and_then(|node| state.mappings.refill(node));
+        }
+        // What there is no room for is freed without the lock.
+        drop(state);
+        Ok(())
     }
 
     /// Removes mappings from the start of `span` on, up to a hole.
@@ -249,7 +267,12 @@ impl Domain {
     /// of `span`. The caller holds no lock.
     #[inline]
     pub(super) fn sync_map(&self, span: Span) -> Result {
-        self.device.engine.sync_map(self.id(), span)
+        let id = self.id();
+        if self.device.domain_ids.is_none(id) {
+            // It has never had an endpoint.
+            return Ok(());
+        }
+        self.device.engine.sync_map(id, span)
     }
 
     /// Takes note of a range for the next [`Self::flush`], when there was no room for it.

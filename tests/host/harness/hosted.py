@@ -13,9 +13,16 @@ WORKSPACE = PROJECT / "tests/hosted"
 TARGET = CACHE / "hosted"
 
 
+@cache
+def tree():
+    """The kernel's tree, with what this project changes in the files that are compiled here."""
+    subprocess.run([PROJECT / "tools/integrate", kernel_tree()], check=True)
+    return kernel_tree()
+
+
 def cargo(*words, **environment):
     """Run cargo; what it needs from the network, `make setup` has fetched."""
-    variables = {"KERNEL_TREE": kernel_tree(), "CARGO_TARGET_DIR": TARGET} | environment
+    variables = {"KERNEL_TREE": tree(), "CARGO_TARGET_DIR": TARGET} | environment
     subprocess.run(
         ["cargo", *words, "--locked", "--offline"],
         cwd=WORKSPACE,
