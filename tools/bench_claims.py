@@ -113,6 +113,18 @@ def any_alignment(what, kind):
     return figure
 
 
+def coherent(rows):
+    found = {name: row for name, row in rows.items() if name.startswith("coherent-")}
+    maps = [(_get(row, "rust", "map"), _get(row, "c", "map")) for row in found.values()]
+    named = [
+        f"{name.removeprefix('coherent-')} {_get(row, 'rust', 'map'):g}, C {_get(row, 'c', 'map'):g}"
+        for name, row in found.items()
+    ]
+    if not named:
+        raise KeyError
+    return all(ours <= theirs for ours, theirs in maps), f"MAPs for {'; '.join(named)}"
+
+
 def reattach(rows):
     row = rows[f"reattach-{MILLION}"]
     ours, theirs = (_get(row, driver, "notifications") for driver in ("rust", "c"))
@@ -190,8 +202,8 @@ CLAIMS = (
         "One notification for a map, one for a strict unmap, one for a flush",
         "dma-",
         notifications,
-        "map_pages() puts a MAP into the ring and does not notify. The core calls iotlb_sync_map() once for a "
-        "map, however many segments a scatterlist has, and that notifies once. What unmap_pages() removes waits "
+        "map_range() puts a MAP into the ring and does not notify. The core calls iotlb_sync_map() once for a "
+        "map, however many segments a scatterlist has, and that notifies once. What unmap_range() removes waits "
         "in the core's gather, and iotlb_sync() makes one UNMAP and one notification of it. With lazy "
         "invalidation there is no such sync: the range waits with its domain, where ranges that touch become one, "
         "until the core's flush queue asks for a flush, after 256 unmaps at the latest. A request takes two of "
@@ -230,9 +242,10 @@ CLAIMS = (
         "A contiguous range of any alignment is mapped with one MAP",
         "space",
         any_alignment("map", "map"),
-        "The core splits a range at the page sizes that a driver declares. C declares every power of two from 4 KiB "
-        "up, so an unaligned range takes a request for each size on the way up and down. This driver declares the "
-        "granule alone, and takes any number of granules in one call, as a MAP takes any range.",
+        "The core splits a range at the page sizes that a driver declares. Both declare every power of two from 4 KiB "
+        "up, so with C an unaligned range takes a request for each size on the way up and down. The domains of this "
+        "driver have map_range() and unmap_range() of struct pt_iommu_ops, which the core calls once for a whole "
+        "range; a MAP takes any number of granules.",
         "A larger MAP cannot be unmapped in part: the device must not split a mapping. It costs no correctness, "
         "because no caller cuts where a call of iommu_map() has not. Pages of one call are contiguous. VFIO type 1 "
         "unmaps the largest chunk that iova_to_phys() shows to be contiguous. iommufd always 'cuts at a place "
@@ -249,6 +262,14 @@ CLAIMS = (
         "For the same reason, and because what is unmapped is gathered until the sync: VFIO unmaps scattered "
         "memory page by page and syncs at the end. Ranges that touch are one UNMAP, which may cover many "
         "mappings.",
+    ),
+    Claim(
+        "Memory that is allocated for DMA takes no more MAPs than with the C driver",
+        "coherent",
+        coherent,
+        "The core puts a large buffer together from pages as large as there are of those sizes that the domain "
+        "declares, and those that are neighbours are mapped with one call. When free memory is in pieces, a buffer is, "
+        "too.",
     ),
     Claim(
         "Attaching a domain with N mappings takes N / ring size notifications",

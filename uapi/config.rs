@@ -84,6 +84,7 @@ impl RawConfig {
         }
 
         Ok(Config {
+            page_sizes: self.page_size_mask & !(smallest - 1) | smallest,
             granule,
             input,
             domains,
@@ -97,6 +98,8 @@ impl RawConfig {
 /// A device configuration that can be worked with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Config {
+    /// The page sizes that the device prefers, as a bitmap. The smallest is the granule.
+    pub(crate) page_sizes: u64,
     /// The smallest page size, but at least 2 bytes. It may be larger than the kernel's: then no
     /// domain can be mapped page by page.
     pub(crate) granule: Alignment,
@@ -203,6 +206,7 @@ mod tests {
     #[test]
     fn of_qemu() {
         let config = Config {
+            page_sizes: QEMU.page_size_mask,
             granule: Alignment::new::<0x1000>(),
             input: Span::ALL,
             domains: domains(0, u32::MAX),
@@ -222,6 +226,7 @@ mod tests {
             bypass: None,
         };
         let config = Config {
+            page_sizes: 0x1000,
             granule: Alignment::new::<0x1000>(),
             // Without the last page.
             input: Span::new(0, u64::MAX - 0x1000).unwrap(),
@@ -240,16 +245,18 @@ mod tests {
         };
 
         assert!(bad(raw(0), EINVAL, fmt!("device supports no page size")));
-        for (mask, granule) in [
-            (1, 2),
-            (3, 2),
-            (u64::MAX, 2),
-            (!3, 4),
-            (0x1001000, 0x1000),
-            (1 << 63, 1 << 63),
+        for (mask, granule, sizes) in [
+            (1, 2, 2),
+            (3, 2, 2),
+            (5, 2, 6),
+            (u64::MAX, 2, !1),
+            (!3, 4, !3),
+            (0x1001000, 0x1000, 0x1001000),
+            (1 << 63, 1 << 63, 1 << 63),
         ] {
-            let found = good(raw(mask)).map(|config| config.granule.as_usize());
-            assert_eq!(found, Some(granule));
+            let found =
+                good(raw(mask)).map(|config| (config.granule.as_usize(), config.page_sizes));
+            assert_eq!(found, Some((granule, sizes)));
         }
     }
 

@@ -174,10 +174,9 @@ impl Device {
     /// What the core has to know of a domain of this device.
     pub(super) fn domain_config(&self) -> DomainConfig {
         DomainConfig {
-            // A MAP takes any multiple of the granule, so larger sizes mean nothing to the device.
-            // Naming only the granule makes the core pass a contiguous range in one call, hence in
-            // one MAP, where it would otherwise send one for each power of two in it.
-            page_sizes: self.config.granule.as_usize() as u64,
+            // A MAP takes any multiple of the granule, whatever sizes the device prefers. Who
+            // allocates memory to map it is told of those.
+            page_sizes: self.config.page_sizes,
             geometry: Geometry {
                 first: self.config.input.first(),
                 last: self.config.input.last(),

@@ -132,35 +132,25 @@ pub(crate) struct DomainHandle(Arc<Domain>);
 
 impl driver::Domain for DomainHandle {
     #[inline]
-    fn map_pages(
+    fn map(
         self: Pin<&Self>,
         iova: u64,
         paddr: PhysAddr,
-        pgsize: usize,
-        pgcount: usize,
+        size: usize,
         prot: Prot,
         gfp: Flags,
-    ) -> Result<usize> {
-        let size = pgsize.checked_mul(pgcount).ok_or(EINVAL)?;
+    ) -> Result {
         let span = Span::from_size(iova, size).ok_or(EINVAL)?;
         let mapping = Mapping {
             span,
             phys: paddr,
             flags: self.0.device.map_flags(prot)?,
         };
-        self.0.map(mapping, gfp)?;
-        Ok(size)
+        self.0.map(mapping, gfp)
     }
 
     #[inline]
-    fn unmap_pages(
-        self: Pin<&Self>,
-        iova: u64,
-        pgsize: usize,
-        pgcount: usize,
-        gather: &mut Gather<'_>,
-    ) -> usize {
-        let size = pgsize.saturating_mul(pgcount);
+    fn unmap(self: Pin<&Self>, iova: u64, size: usize, gather: &mut Gather<'_>) -> usize {
         let Some(span) = Span::from_size(iova, size) else {
             return 0;
         };

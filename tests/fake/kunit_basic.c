@@ -215,7 +215,7 @@ static void fake_basic_aperture(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test,
 				  domain->domain->geometry.force_aperture);
 		bitmap = domain->domain->pgsize_bitmap;
-		KUNIT_EXPECT_EQ(test, bitmap & -bitmap, SZ_4K);
+		KUNIT_EXPECT_EQ(test, bitmap, config.page_size_mask);
 
 		KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
 		domain->base = end - TEST_SLOTS * SZ_4K + 1;

@@ -21,9 +21,14 @@ cost page dma 1
 cost pages dma 100
 cost scattered sg 64
 """
+# The core does this for domains that translate only.
+LINK = "cost linked link 2"
 MORE = """
 cost unattached tree 10
 cost ring sg 256
+cost coherent-64K coherent 64
+cost coherent-4M coherent 4096
+cost coherent-64M coherent 65536
 rmmod iommu_cost
 bind vfio-pci
 space type1 $edu 2M-8K-at-4K 2M-scattered
@@ -31,8 +36,8 @@ space iommufd $edu 2M-8K-at-4K 2M-scattered
 reattach $edu 1 1000
 """
 RUNS = {
-    "strict": Run("strict", DMA + MORE, f"{MODES['strict']} hugepagesz=1G hugepages=1", memory=4096),
-    "lazy": Run("lazy", DMA, MODES["lazy"]),
+    "strict": Run("strict", DMA + LINK + MORE, f"{MODES['strict']} hugepagesz=1G hugepages=1", memory=4096),
+    "lazy": Run("lazy", DMA + LINK, MODES["lazy"]),
     "identity": Run("identity", DMA, MODES["identity"]),
 }
 
@@ -102,6 +107,22 @@ def test_lazy_unmap_goes_out_with_a_map_or_a_flush(lazy, name, maps):
 @pytest.mark.parametrize("name", ["page", "pages", "scattered"])
 def test_identity_sends_nothing(identity, name):
     assert_took(identity[name])
+
+
+@pytest.mark.parametrize(("size", "maps"), [("64K", 1), ("4M", 1), ("64M", 16)])
+def test_coherent_memory_is_mapped_in_large_pieces(strict, size, maps):
+    """The core allocates pages as large as the domain says are good, of up to 4 MiB; neighbours become one."""
+    found = strict[f"coherent-{size}"]
+    assert found.events["map"] <= maps * operations(found), found
+    assert found.events["unmap"] == operations(found), found
+    assert found.notifications == 2 * operations(found), found
+
+
+@pytest.mark.parametrize("mode", ["strict", "lazy"])
+def test_pieces_that_were_linked_are_unlinked_one_by_one(request, mode):
+    """They touch, in IO addresses as in memory. The guest itself looks at what the first unlink has left."""
+    found = request.getfixturevalue(mode)["linked"]
+    assert_took(found, operations(found), map=2, unmap=2, notify=3)
 
 
 @pytest.mark.parametrize("interface", ["type1", "iommufd"])

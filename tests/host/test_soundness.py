@@ -18,6 +18,8 @@ SOURCES = [
     *(PROJECT / "rust/kernel/virtio").rglob("*.rs"),
     *(PROJECT / "rust/kernel/iommu").rglob("*.rs"),
 ]
+# Safe code of others uses nothing of the tests.
+SOURCES = [path for path in SOURCES if path.name != "tests.rs"]
 SNIPPETS = PROJECT / "tests/hosted/compile_fail"
 
 OWNER = re.compile(r"^(?:impl(?:<[^{]*?>)? (?:\w+ for )?|pub (?:unsafe )?trait )(\w+)")
@@ -80,7 +82,7 @@ def test_functions_are_found():
         ("virtio", "ConfigField::new"),
         ("virtio", "Driver::probe"),
         ("virtio", "Queues::drop"),
-        ("iommu", "Domain::map_pages"),
+        ("iommu", "Domain::map"),
         ("iommu", "Driver::probe"),
         ("iommu", "IommuDevice::drop"),
         ("device_link", "DeviceLink::drop"),

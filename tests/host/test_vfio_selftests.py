@@ -43,6 +43,11 @@ def test_vfio_selftest(guest, program):
     assert passed >= PROGRAMS[program], f"only {passed} tests passed:\n{result.output}"
 
 
+def test_page_sizes_that_userspace_is_shown(guest):
+    """QEMU's device has all from 4 KiB on."""
+    assert int(guest.check(f"{SELFTESTS}/vfio_ranges page-sizes {guest.edu}"), 16) == 2**64 - 4096
+
+
 @pytest.mark.parametrize("interface", ["type1", "iommufd"])
 def test_addresses_that_userspace_may_map(guest, interface):
     """All of them, except what sysfs shows as reserved."""

@@ -137,27 +137,18 @@
 //! }
 //!
 //! impl Domain for AddressSpace {
-//!     fn map_pages(
+//!     fn map(
 //!         self: Pin<&Self>,
 //!         _iova: u64,
 //!         _paddr: PhysAddr,
-//!         pgsize: usize,
-//!         pgcount: usize,
+//!         _size: usize,
 //!         _prot: Prot,
 //!         _gfp: Flags,
-//!     ) -> Result<usize> {
-//!         Ok(pgsize * pgcount)
+//!     ) -> Result {
+//!         Ok(())
 //!     }
 //!
-//!     fn unmap_pages(
-//!         self: Pin<&Self>,
-//!         iova: u64,
-//!         pgsize: usize,
-//!         pgcount: usize,
-//!         gather: &mut Gather<'_>,
-//!     ) -> usize {
-//!         let size = pgsize * pgcount;
-//!
+//!     fn unmap(self: Pin<&Self>, iova: u64, size: usize, gather: &mut Gather<'_>) -> usize {
 //!         gather.add_range(iova, iova + (size as u64 - 1));
 //!         size
 //!     }
@@ -250,7 +241,8 @@ pub enum Capability {
     PreBootProtection,
     /// A domain can be made to refuse DMA that bypasses the caches.
     EnforceCacheCoherency,
-    /// [`Domain::unmap_pages`] does no TLB maintenance, so that flush queues ("lazy" mode) pay off.
+    /// [`Domain::unmap`] does no TLB maintenance, so that flush queues ("lazy" mode) pay off. A
+    /// kernel with `CONFIG_IOMMU_PT` does not ask, and takes this for granted.
     DeferredFlush,
     /// Domains can track which pages DMA writes to.
     DirtyTracking,

@@ -77,19 +77,11 @@ impl Driver for Iommu {
 }
 
 impl Domain for AddressSpace {
-    fn map_pages(
-        self: Pin<&Self>,
-        _: u64,
-        _: PhysAddr,
-        _: usize,
-        _: usize,
-        _: Prot,
-        _: Flags,
-    ) -> Result<usize> {
+    fn map(self: Pin<&Self>, _: u64, _: PhysAddr, _: usize, _: Prot, _: Flags) -> Result {
         Err(ENODEV)
     }
 
-    fn unmap_pages(self: Pin<&Self>, _: u64, _: usize, _: usize, _: &mut Gather<'_>) -> usize {
+    fn unmap(self: Pin<&Self>, _: u64, _: usize, _: &mut Gather<'_>) -> usize {
         0
     }
 

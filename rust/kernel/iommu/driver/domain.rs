@@ -29,10 +29,14 @@ pub struct Geometry {
 /// The properties of a domain that the core needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DomainConfig {
-    /// The page sizes that [`Domain::map_pages`] supports: bit `n` stands for pages of `1 << n`
-    /// bytes. The smallest is the granule. Sizes that do not fit into an `unsigned long` are
-    /// ignored. For a domain from [`Driver::alloc_paging`](super::Driver::alloc_paging) the granule
-    /// must not be larger than [`PAGE_SIZE`].
+    /// The page sizes that the IOMMU is good at: bit `n` stands for pages of `1 << n` bytes. The
+    /// smallest, which must not be 1, is the granule: [`Domain::map`] takes any number of them at
+    /// any place. Sizes that do not fit into an `unsigned long` are ignored. For a domain from
+    /// [`Driver::alloc_paging`](super::Driver::alloc_paging) the granule must not be larger than
+    /// [`PAGE_SIZE`].
+    ///
+    /// A kernel without `CONFIG_IOMMU_PT` is told of the granule alone: it would call once for each
+    /// run of pages of one size, where another calls once for a range.
     pub page_sizes: u64,
     /// The aperture. Its first address must not be larger than its last.
     pub geometry: Geometry,
@@ -54,12 +58,21 @@ impl DomainConfig {
             return Err(EINVAL);
         }
 
+        // The core takes a gather of one address for an empty one.
+        if pgsize_bitmap & 1 != 0 {
+            return Err(EINVAL);
+        }
+
         if !any_granule && pgsize_bitmap.trailing_zeros() > PAGE_SIZE.trailing_zeros() {
             return Err(EINVAL);
         }
 
         Ok((
-            pgsize_bitmap,
+            if cfg!(CONFIG_IOMMU_PT) {
+                pgsize_bitmap
+            } else {
+                granule(pgsize_bitmap)
+            },
             bindings::iommu_domain_geometry {
                 aperture_start: DmaAddress::try_from(self.geometry.first)?,
                 // An aperture that goes beyond what the kernel can express is cut off there.
@@ -77,10 +90,14 @@ impl DomainConfig {
 ///
 /// # Ranges
 ///
-/// The core describes a range as `pgcount` pages of `pgsize` bytes from `iova`. For each range
-/// that a method gets as parameters, `size = pgsize * pgcount` is not zero and does not overflow,
-/// and neither does the last address, `iova + (size - 1)`. The *end* of a range, `iova + size`, may
-/// overflow: compute with last addresses. That the range lies in the aperture is not checked.
+/// For each range that a method gets as parameters, `size` is not zero, and the last address,
+/// `iova + (size - 1)`, does not overflow. The *end* of a range, `iova + size`, may overflow:
+/// compute with last addresses. That the range lies in the aperture is not checked.
+///
+/// The ranges that are mapped and unmapped consist of whole granules. With `CONFIG_IOMMU_PT`, each
+/// call of `iommu_map()` is one call of [`map`](Self::map), and each of `iommu_unmap()` one of
+/// [`unmap`](Self::unmap): a driver whose hardware takes such ranges need not put them together
+/// again.
 ///
 /// # Truth
 ///
@@ -95,46 +112,35 @@ impl DomainConfig {
 /// All methods may be called in atomic context, that is with spinlocks held and interrupts off, and
 /// concurrently for different ranges of one domain.
 pub trait Domain: Send + Sync + Sized + 'static {
-    /// Maps a range to physical memory that is contiguous from `paddr`.
+    /// Maps a range to physical memory that is contiguous from `paddr`, all of it or nothing.
     ///
     /// The range is not mapped yet. The last physical address does not overflow either. Endpoints
     /// need not see the mapping before [`sync_map`](Self::sync_map). `gfp` is for allocations; it
     /// permits to sleep only where this context does.
     ///
-    /// Returns the number of bytes that are mapped, a multiple of `pgsize`. When that is less than
-    /// `size`, the core calls again for the rest.
-    ///
     /// # Errors
     ///
     /// Nothing has been mapped by this call.
-    #[allow(clippy::too_many_arguments)]
-    fn map_pages(
+    fn map(
         self: Pin<&Self>,
         iova: u64,
         paddr: PhysAddr,
-        pgsize: usize,
-        pgcount: usize,
+        size: usize,
         prot: Prot,
         gfp: Flags,
-    ) -> Result<usize>;
+    ) -> Result;
 
-    /// Unmaps a range.
+    /// Unmaps a range, up to the first address that is not mapped.
     ///
     /// Endpoints may still be able to use the mapping until [`sync`](Self::sync) or
     /// [`flush_all`](Self::flush_all). The core never reuses the range or its memory before.
-    /// `gather` may be used to note what is to be synchronized; the core calls
-    /// [`sync`](Self::sync) even if it is not.
+    /// `gather` is used to note what is to be synchronized: if nothing is noted, the core need not
+    /// call [`sync`](Self::sync).
     ///
     /// Returns the number of bytes that are unmapped, counted from `iova`. That is less than `size`
     /// if an address is not mapped, and more if a mapping, which is never split, goes beyond the
     /// range. 0 means failure.
-    fn unmap_pages(
-        self: Pin<&Self>,
-        iova: u64,
-        pgsize: usize,
-        pgcount: usize,
-        gather: &mut Gather<'_>,
-    ) -> usize;
+    fn unmap(self: Pin<&Self>, iova: u64, size: usize, gather: &mut Gather<'_>) -> usize;
 
     /// Translates an IO address, at any offset in a page. `None` if it is not mapped.
     fn iova_to_phys(self: Pin<&Self>, iova: u64) -> Option<PhysAddr>;
@@ -154,22 +160,26 @@ pub trait Domain: Send + Sync + Sized + 'static {
     fn sync_map(self: Pin<&Self>, iova: u64, size: usize) -> Result;
 }
 
-/// Returns the size in bytes of a range, or `None` if it is empty or its last address overflows.
+/// Returns whether a range is not empty, and its last address does not overflow.
 #[inline]
-pub(super) fn range_size(iova: c_ulong, pgsize: usize, pgcount: usize) -> Option<usize> {
-    let size = pgsize.checked_mul(pgcount)?;
+pub(super) fn is_range(iova: c_ulong, size: usize) -> bool {
     // `c_ulong` is `usize` in the kernel.
-    iova.checked_add(size.checked_sub(1)?)?;
+    size.checked_sub(1)
+        .and_then(|rest| iova.checked_add(rest))
+        .is_some()
+}
 
-    Some(size)
+/// Returns the smallest of some page sizes; 0 if there is none.
+#[inline]
+pub(super) fn granule(page_sizes: c_ulong) -> c_ulong {
+    page_sizes & page_sizes.wrapping_neg()
 }
 
 /// Returns how many bytes from `iova` on, of the `done` that there are, are whole granules of a
 /// domain with these page sizes, and have an end that does not overflow.
 pub(super) fn whole_granules(iova: c_ulong, done: usize, page_sizes: c_ulong) -> usize {
-    // The lowest bit; 0 if there is none.
-    let granule = page_sizes & page_sizes.wrapping_neg();
     let done = done.min(c_ulong::MAX - iova);
 
-    done.checked_rem(granule).map_or(0, |rest| done - rest)
+    done.checked_rem(granule(page_sizes))
+        .map_or(0, |rest| done - rest)
 }

@@ -71,12 +71,12 @@ impl Prot {
 
 /// Collects what has been unmapped but not synchronized yet.
 ///
-/// The core hands one to [`Domain::unmap_pages`], and later to [`Domain::sync`]. Corresponds to the
-/// C `struct iommu_iotlb_gather`.
+/// The core hands one to [`Domain::unmap`], and later, if something was added, to
+/// [`Domain::sync`]. Corresponds to the C `struct iommu_iotlb_gather`.
 ///
-/// The core adds all of a range to a gather that the driver has added nothing to, for
-/// [`Domain::sync`] to be called. That does not show here: what the driver has added is told from
-/// it by the member `pgsize`, which is not zero then, and which the core leaves alone.
+/// Without `CONFIG_IOMMU_PT`, the core adds all of a range to a gather that the driver has added
+/// nothing to. That does not show here: what the driver has added is told from it by the member
+/// `pgsize`, which is not zero then, and which the core leaves alone.
 ///
 /// # Invariants
 ///
@@ -84,7 +84,7 @@ impl Prot {
 /// not accessed in another way, for `'a`.
 ///
 /// [`Domain::sync`]: super::Domain::sync
-/// [`Domain::unmap_pages`]: super::Domain::unmap_pages
+/// [`Domain::unmap`]: super::Domain::unmap
 ///
 // This is a pointer, and not a transparent wrapper, because the C structure has a list head in it
 // and so must not be moved, which is what `mem::swap()` could do to two `&mut`.

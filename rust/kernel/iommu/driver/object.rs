@@ -20,7 +20,10 @@ use crate::{
 };
 use core::{
     mem::offset_of,
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 
 /// An endpoint: what `dev_iommu_priv_get()` points to.
@@ -126,12 +129,33 @@ impl Drop for ModuleRef {
 ///
 /// # Invariants
 ///
+/// If the domain in `pt` has `is_iommupt`, then `pt.ops` is a table for this very object.
+///
 /// In a domain object that the core has, `destroy` is the function that frees this very object, and
 /// `module` is the module which that function is part of. The object owns a reference on it.
 struct Header {
-    domain: Opaque<bindings::iommu_domain>,
+    /// The domain. It is the first member of what the core takes it for if it has `is_iommupt`.
+    pt: Opaque<bindings::pt_iommu>,
     destroy: unsafe fn(NonNull<Header>),
     module: *mut bindings::module,
+}
+
+impl Header {
+    /// Returns the header that a domain is in.
+    ///
+    /// # Safety
+    ///
+    /// `domain` has to be that of a header.
+    #[inline]
+    unsafe fn of(domain: *mut bindings::iommu_domain) -> *mut Self {
+        // SAFETY: By the safety requirements, `domain` is the member of a `struct pt_iommu`, and
+        // that is the one of a header.
+        unsafe {
+            let pt = container_of!(domain, bindings::pt_iommu, domain);
+
+            container_of!(Opaque::cast_from(pt).cast_mut(), Self, pt)
+        }
+    }
 }
 
 /// A domain: the C structure, and what the driver keeps for it.
@@ -159,12 +183,14 @@ impl<T: Driver, D> DomainObject<T, D> {
     /// # Safety
     ///
     /// The functions in `ops` have to be right for a domain that is a `DomainObject<T, D>`, with
-    /// [`domain_free`] as the one that frees it.
+    /// [`domain_free`] as the one that frees it. So have those in `range_ops`, if there are any: the
+    /// core uses them, if it has `CONFIG_IOMMU_PT`, to map and unmap.
     pub(super) unsafe fn alloc(
         iommu: Arc<T>,
         data: impl PinInit<D, Error>,
         config: Option<(c_ulong, bindings::iommu_domain_geometry)>,
         ops: &'static bindings::iommu_domain_ops,
+        range_ops: Option<&'static bindings::pt_iommu_ops>,
     ) -> Result<*mut bindings::iommu_domain> {
         let (pgsize_bitmap, geometry) = config.unwrap_or_default();
         let module = ModuleRef::get::<T::Module>()?;
@@ -174,10 +200,17 @@ impl<T: Driver, D> DomainObject<T, D> {
                 header: Header {
                     // The core fills in `type` and `owner`. It needs `ops` to be set by then, or
                     // takes the default ones.
-                    domain: Opaque::new(bindings::iommu_domain {
-                        ops,
-                        pgsize_bitmap,
-                        geometry,
+                    //
+                    // INVARIANT: The table is for this object, if there is one.
+                    pt: Opaque::new(bindings::pt_iommu {
+                        domain: bindings::iommu_domain {
+                            is_iommupt: range_ops.is_some(),
+                            ops,
+                            pgsize_bitmap,
+                            geometry,
+                            ..pin_init::zeroed()
+                        },
+                        ops: range_ops.map_or(ptr::null(), ptr::from_ref),
                         ..pin_init::zeroed()
                     }),
                     // INVARIANT: This is the function for `Self`. It is in the module that has the
@@ -198,9 +231,7 @@ impl<T: Driver, D> DomainObject<T, D> {
         let this = KBox::into_raw(unsafe { Pin::into_inner_unchecked(this) });
 
         // SAFETY: `this` is valid. No reference is made to what belongs to the core from now on.
-        Ok(Opaque::cast_into(unsafe {
-            &raw const (*this).header.domain
-        }))
+        Ok(unsafe { &raw mut (*Opaque::cast_into(&raw const (*this).header.pt)).domain })
     }
 
     /// Borrows the object of a domain.
@@ -209,11 +240,10 @@ impl<T: Driver, D> DomainObject<T, D> {
     ///
     /// `domain` has to be from [`DomainObject::<T, D>::alloc`], and not be freed, for `'a`.
     pub(super) unsafe fn from_raw<'a>(domain: *mut bindings::iommu_domain) -> Pin<&'a Self> {
-        // SAFETY: By the safety requirements, `domain` is the `header.domain` of a `Self`, which is
+        // SAFETY: By the safety requirements, `domain` is that of the header of a `Self`, which is
         // pinned and lives for `'a`.
         unsafe {
-            let domain = Opaque::cast_from(domain).cast_mut();
-            let header = container_of!(domain, Header, domain);
+            let header = Header::of(domain);
 
             Pin::new_unchecked(&*container_of!(header, Self, header))
         }
@@ -262,7 +292,7 @@ impl<T: Driver, D> DomainObject<T, D> {
 pub(super) unsafe extern "C" fn domain_free(domain: *mut bindings::iommu_domain) {
     // SAFETY: By the safety requirements, `domain` is that of a valid header.
     let (header, destroy, module) = unsafe {
-        let header = container_of!(Opaque::cast_from(domain).cast_mut(), Header, domain);
+        let header = Header::of(domain);
 
         (
             NonNull::new_unchecked(header),

@@ -4,7 +4,7 @@
 
 use super::{
     domain::{
-        range_size,
+        is_range,
         whole_granules, //
     },
     registry::{
@@ -30,22 +30,19 @@ mod limits {
     const MAX: usize = usize::MAX;
 
     #[test]
-    fn range_size_limits() {
-        assert_eq!(range_size(0, 0x1000, 3), Some(0x3000));
+    fn ranges() {
+        assert!(is_range(0, 0x3000));
         // The last page of the address space.
-        assert_eq!(range_size(MAX - 0xfff, 0x1000, 1), Some(0x1000));
-        assert_eq!(range_size(MAX, 1, 1), Some(1));
-        assert_eq!(range_size(0, MAX, 1), Some(MAX));
+        assert!(is_range(MAX - 0xfff, 0x1000));
+        assert!(is_range(MAX, 1));
+        assert!(is_range(0, MAX));
         // The last address overflows.
-        assert_eq!(range_size(MAX - 0xfff, 0x1000, 2), None);
-        assert_eq!(range_size(1, MAX, 1), Some(MAX));
-        assert_eq!(range_size(2, MAX, 1), None);
-        // The size overflows.
-        assert_eq!(range_size(0, MAX / 2 + 1, 2), None);
-        assert_eq!(range_size(0, MAX, MAX), None);
+        assert!(!is_range(MAX - 0xfff, 0x1001));
+        assert!(is_range(1, MAX));
+        assert!(!is_range(2, MAX));
         // There is nothing.
-        assert_eq!(range_size(0, 0x1000, 0), None);
-        assert_eq!(range_size(0, 0, 1), None);
+        assert!(!is_range(0, 0));
+        assert!(!is_range(MAX, 0));
     }
 
     #[test]
@@ -84,6 +81,8 @@ mod limits {
         assert!(config(page, 0, u64::MAX).validate(false).is_ok());
         assert!(config(!(page - 1), 5, 5).validate(false).is_ok());
         assert!(config(0, 0, u64::MAX).validate(true).is_err());
+        assert!(config(page | 1, 0, u64::MAX).validate(true).is_err());
+        assert!(config(page | 2, 0, u64::MAX).validate(true).is_ok());
         assert!(config(page, 6, 5).validate(true).is_err());
         assert!(config(2 * page, 0, u64::MAX).validate(false).is_err());
         assert!(config(2 * page, 0, u64::MAX).validate(true).is_ok());

@@ -10,9 +10,10 @@
 //!   looked up by firmware node.) It does not call `release_device` while another call is under
 //!   way, on the condition below.
 //! - *Domain rule.* The core calls a function of `iommu_domain_ops` only for a domain that has this
-//!   table as its `ops`, and not after `free`. The dynamic tables below are only ever given to
-//!   domains of the matching type, in the two `domain_alloc` functions. The static blocked domain
-//!   has its own. The condition below applies here, too.
+//!   table as its `ops`, and not after `free`. It calls one of `pt_iommu_ops` only for a domain with
+//!   `is_iommupt`, which the `struct pt_iommu` around has this table for. The dynamic tables below
+//!   are only ever given to domains of the matching type, in the two `domain_alloc` functions. The
+//!   static blocked domain has its own. The condition below applies here, too.
 //!
 //! *Condition* of both rules: nobody uses an endpoint or its default domain while the endpoint is
 //! released. When an endpoint is unplugged, that holds: its driver has been unbound by then, and
@@ -30,6 +31,8 @@
 //! have the same driver. Therefore each attach begins with [`VTable::manages`].
 
 mod domain;
+#[cfg(CONFIG_RUST_IOMMU_DRIVER_KUNIT_TEST)]
+mod tests;
 
 use super::{
     object::{
@@ -79,6 +82,14 @@ impl<T: Driver> VTable<T> {
         iotlb_sync: Some(Self::iotlb_sync),
         iova_to_phys: Some(Self::iova_to_phys),
         free: Some(domain_free),
+        ..pin_init::zeroed()
+    };
+
+    /// What the core uses for [`Self::PAGING_OPS`] instead of `map_pages` and `unmap_pages`, unless
+    /// it has no `CONFIG_IOMMU_PT`. The rest of the table is for those who have filled it in.
+    const RANGE_OPS: &'static bindings::pt_iommu_ops = &bindings::pt_iommu_ops {
+        map_range: Some(Self::map_range),
+        unmap_range: Some(Self::unmap_range),
         ..pin_init::zeroed()
     };
 
@@ -307,8 +318,16 @@ impl<T: Driver> VTable<T> {
     ) -> Result<*mut bindings::iommu_domain> {
         let iommu = ep.instance.data().clone();
 
-        // SAFETY: `PAGING_OPS` is for `Paging<T>`.
-        unsafe { <Paging<T>>::alloc(iommu, data, Some(config), Self::PAGING_OPS) }
+        // SAFETY: `PAGING_OPS` and `RANGE_OPS` are for `Paging<T>`.
+        unsafe {
+            <Paging<T>>::alloc(
+                iommu,
+                data,
+                Some(config),
+                Self::PAGING_OPS,
+                Some(Self::RANGE_OPS),
+            )
+        }
     }
 
     /// Makes an identity domain without mappings.
@@ -316,6 +335,6 @@ impl<T: Driver> VTable<T> {
         let iommu = ep.instance.data().clone();
 
         // SAFETY: `BYPASS_OPS` is for `Bypass<T>`.
-        unsafe { <Bypass<T>>::alloc(iommu, Ok(()), None, Self::BYPASS_OPS) }
+        unsafe { <Bypass<T>>::alloc(iommu, Ok(()), None, Self::BYPASS_OPS, None) }
     }
 }

@@ -14,7 +14,8 @@ use crate::{
     io::PhysAddr,
     iommu::driver::{
         domain::{
-            range_size,
+            granule,
+            is_range,
             whole_granules, //
         },
         object::EndpointObject,
@@ -150,6 +151,155 @@ impl<T: Driver> VTable<T> {
         })
     }
 
+    /// Maps a range of a domain.
+    ///
+    /// # Safety
+    ///
+    /// The domain rule applies to `raw`.
+    #[inline]
+    unsafe fn map(
+        raw: *mut bindings::iommu_domain,
+        iova: c_ulong,
+        paddr: bindings::phys_addr_t,
+        size: usize,
+        prot: c_int,
+        gfp: bindings::gfp_t,
+    ) -> Result {
+        // SAFETY: By the domain rule.
+        let domain = unsafe { <Paging<T>>::from_raw(raw) };
+
+        if !is_range(iova, size) {
+            return Err(EINVAL);
+        }
+        paddr
+            .checked_add(PhysAddr::try_from(size - 1)?)
+            .ok_or(EINVAL)?;
+
+        domain.data().map(
+            // CAST: An `unsigned long` has at most 64 bits.
+            iova as u64,
+            paddr,
+            size,
+            Prot::from_raw(prot),
+            Flags::from_raw(gfp),
+        )
+    }
+
+    /// Unmaps a range of a domain. Returns how many bytes were unmapped.
+    ///
+    /// # Safety
+    ///
+    /// The domain rule applies to `raw`. `gather` has to be null, or initialized and not in use by
+    /// anybody else.
+    #[inline]
+    unsafe fn unmap(
+        raw: *mut bindings::iommu_domain,
+        iova: c_ulong,
+        size: usize,
+        gather: *mut bindings::iommu_iotlb_gather,
+    ) -> usize {
+        // SAFETY: By the domain rule.
+        let domain = unsafe { <Paging<T>>::from_raw(raw) };
+        // SAFETY: By the safety requirements.
+        let mut gather = unsafe { Gather::from_raw(gather) };
+
+        if !is_range(iova, size) {
+            return 0;
+        }
+
+        // CAST: An `unsigned long` has at most 64 bits.
+        let done = domain.data().unmap(iova as u64, size, &mut gather);
+        if done == size {
+            return done;
+        }
+        // Callers go on behind. The core has a `BUG_ON()` for an address there that is not that of
+        // a page, and does not look for an overflow.
+        //
+        // SAFETY: By the domain rule.
+        whole_granules(iova, done, unsafe { Self::page_sizes(raw) })
+    }
+
+    /// Returns the page sizes that the core knows for a domain.
+    ///
+    /// # Safety
+    ///
+    /// The domain rule applies to `raw`.
+    #[inline]
+    unsafe fn page_sizes(raw: *mut bindings::iommu_domain) -> c_ulong {
+        // SAFETY: By the domain rule, `raw` is valid. The core does not change the number.
+        unsafe { (*raw).pgsize_bitmap }
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to the domain of `pt`. `mapped` has to be valid for reads and writes.
+    pub(super) unsafe extern "C" fn map_range(
+        pt: *mut bindings::pt_iommu,
+        iova: bindings::dma_addr_t,
+        paddr: bindings::phys_addr_t,
+        len: bindings::dma_addr_t,
+        prot: c_uint,
+        gfp: bindings::gfp_t,
+        mapped: *mut usize,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the domain rule, `pt` is valid.
+            let domain = unsafe { &raw mut (*pt).domain };
+            // SAFETY: By the domain rule.
+            let granule = granule(unsafe { Self::page_sizes(domain) });
+            // The types depend on the architecture.
+            let (iova, size) = (c_ulong::try_from(iova)?, usize::try_from(len)?);
+
+            // The core, which looks at this before it calls `map_pages`, does not here.
+            //
+            // CAST: Only low bits are looked at.
+            if (iova | size | paddr as c_ulong) & granule.wrapping_sub(1) != 0 {
+                return Err(EINVAL);
+            }
+
+            // CAST: A bitmap.
+            //
+            // SAFETY: By the domain rule.
+            unsafe { Self::map(domain, iova, paddr, size, prot as c_int, gfp) }?;
+            // The sum is of what the core has asked for.
+            //
+            // SAFETY: `mapped` is valid for reads and writes.
+            unsafe { *mapped = (*mapped).wrapping_add(size) };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// The domain rule applies to the domain of `pt`. `gather` has to be null, or initialized and
+    /// not in use by anybody else.
+    pub(super) unsafe extern "C" fn unmap_range(
+        pt: *mut bindings::pt_iommu,
+        iova: bindings::dma_addr_t,
+        len: bindings::dma_addr_t,
+        gather: *mut bindings::iommu_iotlb_gather,
+    ) -> usize {
+        // SAFETY: By the domain rule, `pt` is valid.
+        let domain = unsafe { &raw mut (*pt).domain };
+        // SAFETY: By the domain rule.
+        let granule = granule(unsafe { Self::page_sizes(domain) });
+
+        // The types depend on the architecture.
+        let (Ok(iova), Ok(size)) = (c_ulong::try_from(iova), usize::try_from(len)) else {
+            return 0;
+        };
+        if (iova | size) & granule.wrapping_sub(1) != 0 {
+            return 0;
+        }
+
+        // The size is 0, which is no range, when the core undoes what a failed `map_range` has done.
+        //
+        // SAFETY: By the safety requirements.
+        unsafe { Self::unmap(domain, iova, size, gather) }
+    }
+
+    /// For kernels without `CONFIG_IOMMU_PT`, as the next one.
+    ///
     /// # Safety
     ///
     /// The domain rule applies to `domain`, and `mapped` has to be valid for writes.
@@ -164,75 +314,31 @@ impl<T: Driver> VTable<T> {
         mapped: *mut usize,
     ) -> c_int {
         from_result(|| {
+            let size = pgsize.checked_mul(pgcount).ok_or(EINVAL)?;
             // SAFETY: By the domain rule.
-            let domain = unsafe { <Paging<T>>::from_raw(domain) };
-
-            let size = range_size(iova, pgsize, pgcount).ok_or(EINVAL)?;
-            paddr
-                .checked_add(PhysAddr::try_from(size - 1)?)
-                .ok_or(EINVAL)?;
-
-            let done = domain.data().map_pages(
-                // CAST: An `unsigned long` has at most 64 bits.
-                iova as u64,
-                paddr,
-                pgsize,
-                pgcount,
-                Prot::from_raw(prot),
-                Flags::from_raw(gfp),
-            )?;
-
-            // The core loops for ever when there is no progress, underflows when there is too much,
-            // and has a `BUG_ON()` for a part of a page.
-            let done = if done < size {
-                whole_pages(done, pgsize)
-            } else {
-                size
-            };
-            if done == 0 {
-                return Err(EIO);
-            }
-
+            unsafe { Self::map(domain, iova, paddr, size, prot, gfp) }?;
             // SAFETY: `mapped` is valid for writes.
-            unsafe { *mapped = done };
+            unsafe { *mapped = size };
             Ok(0)
         })
     }
 
     /// # Safety
     ///
-    /// The domain rule applies to `raw`. `gather` has to be null, or initialized and not in use
+    /// The domain rule applies to `domain`. `gather` has to be null, or initialized and not in use
     /// by anybody else.
     pub(super) unsafe extern "C" fn unmap_pages(
-        raw: *mut bindings::iommu_domain,
+        domain: *mut bindings::iommu_domain,
         iova: c_ulong,
         pgsize: usize,
         pgcount: usize,
         gather: *mut bindings::iommu_iotlb_gather,
     ) -> usize {
-        // SAFETY: By the domain rule.
-        let domain = unsafe { <Paging<T>>::from_raw(raw) };
-        // SAFETY: By the safety requirements.
-        let mut gather = unsafe { Gather::from_raw(gather) };
-
-        let Some(size) = range_size(iova, pgsize, pgcount) else {
+        let Some(size) = pgsize.checked_mul(pgcount) else {
             return 0;
         };
-
-        let done = domain
-            .data()
-            // CAST: An `unsigned long` has at most 64 bits.
-            .unmap_pages(iova as u64, pgsize, pgcount, &mut gather);
-
-        if done == size {
-            return done;
-        }
-        // The core goes on behind. It has a `BUG_ON()` for an address there that is not that of a
-        // page, and does not look for an overflow.
-        //
-        // SAFETY: By the domain rule, `raw` is valid. The core does not change the number.
-        let page_sizes = unsafe { (*raw).pgsize_bitmap };
-        whole_granules(iova, done, page_sizes)
+        // SAFETY: By the safety requirements.
+        unsafe { Self::unmap(domain, iova, size, gather) }
     }
 
     /// # Safety
@@ -258,7 +364,9 @@ impl<T: Driver> VTable<T> {
             let domain = unsafe { <Paging<T>>::from_raw(domain) };
 
             if size != 0 {
-                range_size(iova, size, 1).ok_or(EINVAL)?;
+                if !is_range(iova, size) {
+                    return Err(EINVAL);
+                }
                 // CAST: An `unsigned long` has at most 64 bits.
                 domain.data().sync_map(iova as u64, size)?;
             }
@@ -299,9 +407,4 @@ impl<T: Driver> VTable<T> {
         // The core takes 0 for "not mapped".
         domain.data().iova_to_phys(iova).unwrap_or(0)
     }
-}
-
-/// Rounds a number of bytes down to a multiple of `pgsize`.
-fn whole_pages(bytes: usize, pgsize: usize) -> usize {
-    bytes - bytes.checked_rem(pgsize).unwrap_or(0)
 }
