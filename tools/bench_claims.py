@@ -125,6 +125,11 @@ def coherent(rows):
     return all(ours <= theirs for ours, theirs in maps), f"MAPs for {'; '.join(named)}"
 
 
+def coherent_shortfall(_rows):
+    text = "This driver sends one for each piece of memory that is contiguous, and no driver can do with fewer. How "
+    return text + "many pieces the page allocator makes of a large buffer differs between the two guests."
+
+
 def reattach(rows):
     row = rows[f"reattach-{MILLION}"]
     ours, theirs = (_get(row, driver, "notifications") for driver in ("rust", "c"))
@@ -270,6 +275,7 @@ CLAIMS = (
         "The core puts a large buffer together from pages as large as there are of those sizes that the domain "
         "declares, and those that are neighbours are mapped with one call. When free memory is in pieces, a buffer is, "
         "too.",
+        shortfall=coherent_shortfall,
     ),
     Claim(
         "Attaching a domain with N mappings takes N / ring size notifications",
