@@ -36,6 +36,7 @@ pub use self::access::{
 };
 pub use self::adapter::Adapter;
 pub use self::config::{
+    config_field,
     ConfigField,
     ConfigReader,
     ConfigValue,
@@ -58,10 +59,7 @@ pub use self::virtqueue::{
     Virtqueue, //
 };
 #[doc(inline)]
-pub use crate::{
-    virtio_config_field as config_field,
-    virtio_device_table as device_table, //
-};
+pub use crate::virtio_device_table as device_table;
 
 /// Declares a kernel module that exposes a single virtio driver.
 ///

@@ -190,6 +190,7 @@ use crate::{
 mod domain;
 mod fault;
 mod fwspec;
+mod instance;
 mod mapping;
 mod object;
 mod registration;

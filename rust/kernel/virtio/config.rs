@@ -166,6 +166,8 @@ macro_rules! virtio_config_field {
         )
     };
 }
+#[doc(inline)]
+pub use crate::virtio_config_field as config_field;
 
 /// Reads the configuration space within [`Device::config_read_consistent`].
 pub struct ConfigReader<'a> {
@@ -203,15 +205,6 @@ impl ConfigReader<'_> {
 }
 
 impl Device<Bound> {
-    /// The operations of the device's transport.
-    pub(super) fn config_ops(&self) -> &bindings::virtio_config_ops {
-        // SAFETY: By the type invariants `self.as_raw()` is a valid `struct virtio_device`. Its
-        // transport set `config` before it registered the device, to a table that does not change
-        // and that lives at least as long as the transport's driver, which is longer than a driver
-        // is bound to the device.
-        unsafe { &*(*self.as_raw()).config }
-    }
-
     /// The number of the device's present configuration; 0 if the transport has no such number.
     fn config_generation(&self) -> u32 {
         match self.config_ops().generation {

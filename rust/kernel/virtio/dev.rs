@@ -2,12 +2,7 @@
 
 //! The virtio device.
 
-use super::{
-    queues,
-    DeviceId,
-    QueueInfo,
-    Virtqueues, //
-};
+use super::DeviceId;
 use crate::{
     bindings,
     device,
@@ -101,6 +96,15 @@ impl Device<device::Bound> {
         Some(features.cast::<u64>().wrapping_add((bit / 64) as usize))
     }
 
+    /// The operations of the device's transport.
+    pub(super) fn config_ops(&self) -> &bindings::virtio_config_ops {
+        // SAFETY: By the type invariants `self.as_raw()` is a valid `struct virtio_device`. Its
+        // transport set `config` before it registered the device, to a table that does not change
+        // and that lives at least as long as the transport's driver, which is longer than a driver
+        // is bound to the device.
+        unsafe { &*(*self.as_raw()).config }
+    }
+
     /// The device's status, `VIRTIO_CONFIG_S_*`. May sleep.
     pub(super) fn status(&self) -> u32 {
         let Some(get_status) = self.config_ops().get_status else {
@@ -109,22 +113,6 @@ impl Device<device::Bound> {
         // SAFETY: It is the operation of this device, which is bound, so that its transport is
         // there.
         u32::from(unsafe { get_status(self.as_raw()) })
-    }
-}
-
-impl Device<device::Core<'_>> {
-    /// Creates the virtqueues of the device, from the first one on. May sleep.
-    ///
-    /// For the driver's `probe` and `restore`. The queues exist until the driver is unbound, its
-    /// probe fails, or its `freeze` succeeds: the device is reset then, the buffers that it was
-    /// given are dropped, and every handle fails with `ENODEV`.
-    ///
-    /// Errors: `EINVAL` if `queues` is empty, `EBUSY` if there are queues, or if the device was
-    /// already told that the driver is ready, `ENODEV` if the device was reset, so that nothing is
-    /// negotiated, `ENOMEM`, and what the transport returns: `ENOENT` if the device has no such
-    /// queue.
-    pub fn find_vqs(&self, queues: &[QueueInfo]) -> Result<Virtqueues<'_>> {
-        queues::find(self, queues)
     }
 }
 

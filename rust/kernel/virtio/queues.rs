@@ -20,14 +20,11 @@
 //! `probe`, `remove` and `shutdown` run under its lock, and the [`Adapter`](super::Adapter) takes
 //! it for `freeze` and `restore`.
 //!
+//! [`Buffer`]: super::Buffer
 //! [`Virtqueue`]: super::Virtqueue
 //! [`Notifier`]: super::Notifier
 
-use super::{
-    Buffer,
-    Device,
-    Virtqueue, //
-};
+use super::Device;
 use crate::{
     bindings,
     device::{
@@ -85,18 +82,7 @@ pub trait Callback: Send + Sync {
 ///
 /// The token must come from [`KBox::into_raw`] for the type that the function is made for, and it
 /// must not be used afterwards.
-type DropBuffer = unsafe fn(NonNull<c_void>);
-
-/// Implements [`DropBuffer`] for the buffers `B`.
-///
-/// # Safety
-///
-/// See [`DropBuffer`].
-unsafe fn drop_buffer<B: Buffer>(token: NonNull<c_void>) {
-    // SAFETY: By the safety requirement `token` comes from `KBox::<B>::into_raw` and is nobody
-    // else's.
-    drop(unsafe { KBox::<B>::from_raw(token.as_ptr().cast()) });
-}
+pub(super) type DropBuffer = unsafe fn(NonNull<c_void>);
 
 /// One virtqueue.
 ///
@@ -115,7 +101,7 @@ pub(super) struct Queue {
     /// Whether a buffer takes one descriptor of the ring, however many parts it has.
     pub(super) indirect: bool,
     pub(super) in_flight: UnsafeCell<u32>,
-    drop_buffer: SetOnce<DropBuffer>,
+    pub(super) drop_buffer: SetOnce<DropBuffer>,
     wants_callback: bool,
     callback: SetOnce<Arc<dyn Callback>>,
 }
@@ -272,8 +258,24 @@ unsafe extern "C" fn queue_callback(vq: *mut bindings::virtqueue) {
     }
 }
 
+impl Device<Core<'_>> {
+    /// Creates the virtqueues of the device, from the first one on. May sleep.
+    ///
+    /// For the driver's `probe` and `restore`. The queues exist until the driver is unbound, its
+    /// probe fails, or its `freeze` succeeds: the device is reset then, the buffers that it was
+    /// given are dropped, and every handle fails with `ENODEV`.
+    ///
+    /// Errors: `EINVAL` if `queues` is empty, `EBUSY` if there are queues, or if the device was
+    /// already told that the driver is ready, `ENODEV` if the device was reset, so that nothing is
+    /// negotiated, `ENOMEM`, and what the transport returns: `ENOENT` if the device has no such
+    /// queue.
+    pub fn find_vqs(&self, queues: &[QueueInfo]) -> Result<Virtqueues<'_>> {
+        find(self, queues)
+    }
+}
+
 /// Implements [`Device::find_vqs`].
-pub(super) fn find<'a>(dev: &'a Device<Core<'_>>, infos: &[QueueInfo]) -> Result<Virtqueues<'a>> {
+fn find<'a>(dev: &'a Device<Core<'_>>, infos: &[QueueInfo]) -> Result<Virtqueues<'a>> {
     let vdev = dev.as_raw();
     // SAFETY: Every `Device<Core>` comes from `Adapter` and is bound to its driver.
     let private = unsafe { private(vdev) };
@@ -396,31 +398,13 @@ pub(super) fn delete(dev: &Device<CoreInternal<'_>>) -> bool {
 /// [`ready`](Self::ready).
 pub struct Virtqueues<'a> {
     dev: &'a Device<Bound>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Neither `Send` nor `Sync`, just as `Device<Core>`, so that it stays in the callback of the
     /// bus that it was made in.
     _not_send: PhantomData<*mut ()>,
 }
 
 impl Virtqueues<'_> {
-    /// Takes the handle of the queue `index`, which counts the elements of the slice given to
-    /// [`Device::find_vqs`]. Its buffers are of the type `B` from now on.
-    ///
-    /// Errors: `EINVAL` if there is no such queue, `EBUSY` if its handle was taken before.
-    pub fn take<B: Buffer>(&mut self, index: usize) -> Result<Virtqueue<B>> {
-        let queues = self.shared.queues.try_access().ok_or(ENODEV)?;
-        let queue = queues.get(index).ok_or(EINVAL)?;
-
-        // INVARIANT: The function is made for the type of the buffers of the handle below. That is
-        // the only one, since `populate` returns `true` only once.
-        if !queue.drop_buffer.populate(drop_buffer::<B>) {
-            return Err(EBUSY);
-        }
-        // SAFETY: `drop_buffer` was populated for `B` just now, for this handle. No other handle of
-        // the queue is made, before or after: this is the only place where one is, see above.
-        Ok(unsafe { Virtqueue::new(self.shared.clone(), index) })
-    }
-
     /// Sets what is called when the device has used buffers of the queue `index`.
     ///
     /// Errors: `EINVAL` if there is no such queue or its [`QueueInfo`] did not ask for a callback,

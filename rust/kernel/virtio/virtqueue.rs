@@ -10,13 +10,17 @@ use super::{
         Shared, //
     },
     Access,
-    Segments, //
+    Segments,
+    Virtqueues, //
 };
 use crate::{
     prelude::*,
     sync::Arc, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 
 /// Memory that a device can be given through a [`Virtqueue`].
 ///
@@ -150,6 +154,37 @@ pub struct Virtqueue<B: Buffer> {
     shared: Arc<Shared>,
     index: usize,
     _buffer: PhantomData<fn(KBox<B>) -> KBox<B>>,
+}
+
+/// Implements [`DropBuffer`](super::queues::DropBuffer) for the buffers `B`.
+///
+/// # Safety
+///
+/// See [`DropBuffer`](super::queues::DropBuffer).
+unsafe fn drop_buffer<B: Buffer>(token: NonNull<c_void>) {
+    // SAFETY: By the safety requirement `token` comes from `KBox::<B>::into_raw` and is nobody
+    // else's.
+    drop(unsafe { KBox::<B>::from_raw(token.as_ptr().cast()) });
+}
+
+impl Virtqueues<'_> {
+    /// Takes the handle of the queue `index`, which counts the elements of the slice given to
+    /// [`Device::find_vqs`]. Its buffers are of the type `B` from now on.
+    ///
+    /// Errors: `EINVAL` if there is no such queue, `EBUSY` if its handle was taken before.
+    pub fn take<B: Buffer>(&mut self, index: usize) -> Result<Virtqueue<B>> {
+        let queues = self.shared.queues.try_access().ok_or(ENODEV)?;
+        let queue = queues.get(index).ok_or(EINVAL)?;
+
+        // INVARIANT: The function is made for the type of the buffers of the handle below. That is
+        // the only one, since `populate` returns `true` only once.
+        if !queue.drop_buffer.populate(drop_buffer::<B>) {
+            return Err(EBUSY);
+        }
+        // SAFETY: `drop_buffer` was populated for `B` just now, for this handle. No other handle of
+        // the queue is made, before or after: this is the only place where one is, see above.
+        Ok(unsafe { Virtqueue::new(self.shared.clone(), index) })
+    }
 }
 
 impl<B: Buffer> Virtqueue<B> {

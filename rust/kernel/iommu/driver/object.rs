@@ -3,7 +3,7 @@
 //! The C objects that endpoints and domains are for the core, and who owns them.
 
 use super::{
-    registration::Instance,
+    instance::Instance,
     Driver,
     FaultSink, //
 };

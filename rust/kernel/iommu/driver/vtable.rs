@@ -35,12 +35,12 @@ mod domain;
 mod tests;
 
 use super::{
+    instance::Instance,
     object::{
         domain_free,
         DomainObject,
         EndpointObject, //
     },
-    registration::Instance,
     Capability,
     Driver,
     FwSpec,
