@@ -13,6 +13,7 @@ use crate::{
     bindings,
     device::Device,
     fmt,
+    prelude::*,
     types::NotThreadSafe, //
 };
 
@@ -52,9 +53,23 @@ impl Drop for Section {
 }
 
 /// Prints an error about a device; see [`dev_err_deferred!`](crate::dev_err_deferred).
+#[cfg_attr(not(CONFIG_PRINTK), allow(unused_variables))]
 pub fn dev_err(dev: &Device, msg: fmt::Arguments<'_>) {
-    // SAFETY: `dev` is valid, and the function formats `msg`, as "%pA", before it returns.
-    unsafe { bindings::dev_err_deferred(dev.as_raw(), core::ptr::from_ref(&msg).cast()) }
+    // The level is the first thing in the text; `LOGLEVEL_SCHED` in its place defers.
+    //
+    // SAFETY: `dev` is valid. The functions return C strings, which is what "%s" takes, and "%pA"
+    // takes a pointer to `fmt::Arguments`. All is formatted before the function returns.
+    #[cfg(CONFIG_PRINTK)]
+    unsafe {
+        bindings::dev_printk_emit(
+            bindings::LOGLEVEL_SCHED,
+            dev.as_raw(),
+            c"\x013%s %s: %pA".as_char_ptr(),
+            bindings::dev_driver_string(dev.as_raw()),
+            dev.name().as_char_ptr(),
+            core::ptr::from_ref(&msg).cast::<c_void>(),
+        )
+    };
 }
 
 /// Prints an error-level message (level 3) prefixed with device information, like
