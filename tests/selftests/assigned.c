@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What a device assigned to this process has in common however it was assigned. */
+#include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,10 +11,6 @@
 #include <unistd.h>
 
 #include "assigned.h"
-
-#define PCI_COMMAND		4
-#define PCI_COMMAND_MEMORY	(1 << 1)
-#define PCI_COMMAND_MASTER	(1 << 2)
 
 const struct assigned_ops *assigned_find(const char *name)
 {
@@ -56,7 +53,7 @@ static int enable_dma(const struct assigned *assigned)
 	return -1;
 }
 
-volatile uint8_t *assigned_start(const struct assigned *assigned)
+void *assigned_start(const struct assigned *assigned)
 {
 	struct vfio_region_info bar;
 	void *mapped;

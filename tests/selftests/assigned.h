@@ -45,7 +45,7 @@ extern const struct assigned_ops assigned_iommufd;
 const struct assigned_ops *assigned_find(const char *name);
 
 /* Let the device do DMA, and map its BAR 0. NULL after printing what failed. */
-volatile uint8_t *assigned_start(const struct assigned *assigned);
+void *assigned_start(const struct assigned *assigned);
 
 /* Have the device's interrupts signalled by messages. An eventfd that counts them, or -1. */
 int assigned_enable_msi(const struct assigned *assigned);

@@ -2,6 +2,8 @@
 /* The DMA engine of QEMU's "edu" device, see edu.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io.h>
+#include <linux/pci_regs.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -27,18 +29,14 @@
 /* The value is of no meaning to the device. */
 #define EDU_INTERRUPT		1
 
-#define EDU_DMA_RUN		(1 << 0)
-#define EDU_DMA_TO_MEMORY	(1 << 1)
+#define EDU_DMA_RUN		0x1
+#define EDU_DMA_TO_MEMORY	0x2
 
 /* The device's own address of its buffer */
 #define EDU_BUFFER		0x40000
 
 #define EDU_TIMEOUT_SECONDS	20
 
-#define PCI_COMMAND		4
-#define PCI_COMMAND_MEMORY	(1 << 1)
-#define PCI_COMMAND_MASTER	(1 << 2)
-#define PCI_BASE_ADDRESS_0	0x10
 #define PCI_CONFIG_SIZE		0x1000
 
 static int sysfs_open(const char *bdf, const char *name, int flags)
@@ -107,7 +105,8 @@ static void *physical_map(int fd, uint64_t address, size_t len)
 
 int edu_open_unknown(struct edu *edu, uint64_t config, uint64_t bar)
 {
-	volatile uint8_t *registers = NULL;
+	void *registers = NULL;
+	uint16_t command;
 	int fd;
 
 	fd = open("/dev/mem", O_RDWR | O_SYNC);
@@ -121,14 +120,15 @@ int edu_open_unknown(struct edu *edu, uint64_t config, uint64_t bar)
 	if (!registers || !edu->registers)
 		return -1;
 
-	*(volatile uint32_t *)(registers + PCI_BASE_ADDRESS_0) = bar;
-	*(volatile uint16_t *)(registers + PCI_COMMAND) |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	writel(bar, registers + PCI_BASE_ADDRESS_0);
+	command = readw(registers + PCI_COMMAND);
+	writew(command | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, registers + PCI_COMMAND);
 	return edu_check(edu);
 }
 
 int edu_check(const struct edu *edu)
 {
-	uint32_t id = *(volatile uint32_t *)(edu->registers + EDU_REG_ID);
+	uint32_t id = readl(edu->registers + EDU_REG_ID);
 
 	if ((id & EDU_ID_MASK) == EDU_ID)
 		return 0;
@@ -138,17 +138,12 @@ int edu_check(const struct edu *edu)
 
 void edu_raise_interrupt(const struct edu *edu)
 {
-	*(volatile uint32_t *)(edu->registers + EDU_REG_RAISE) = EDU_INTERRUPT;
+	writel(EDU_INTERRUPT, edu->registers + EDU_REG_RAISE);
 }
 
 void edu_lower_interrupt(const struct edu *edu)
 {
-	*(volatile uint32_t *)(edu->registers + EDU_REG_LOWER) = EDU_INTERRUPT;
-}
-
-static volatile uint64_t *edu_register(const struct edu *edu, unsigned int offset)
-{
-	return (volatile uint64_t *)(edu->registers + offset);
+	writel(EDU_INTERRUPT, edu->registers + EDU_REG_LOWER);
 }
 
 static double seconds_now(void)
@@ -163,7 +158,7 @@ int edu_wait(const struct edu *edu)
 {
 	const double deadline = seconds_now() + EDU_TIMEOUT_SECONDS;
 
-	while (*edu_register(edu, EDU_REG_DMA_COMMAND) & EDU_DMA_RUN) {
+	while (readq(edu->registers + EDU_REG_DMA_COMMAND) & EDU_DMA_RUN) {
 		if (seconds_now() > deadline) {
 			fprintf(stderr, "the edu device did not end a transfer within %d s\n",
 				EDU_TIMEOUT_SECONDS);
@@ -180,10 +175,10 @@ static int edu_start(const struct edu *edu, uint64_t from, uint64_t to, size_t l
 	if (!len || len > EDU_MAX_TRANSFER)
 		return -EINVAL;
 
-	*edu_register(edu, EDU_REG_DMA_FROM) = from;
-	*edu_register(edu, EDU_REG_DMA_TO) = to;
-	*edu_register(edu, EDU_REG_DMA_COUNT) = len;
-	*edu_register(edu, EDU_REG_DMA_COMMAND) = command | EDU_DMA_RUN;
+	writeq(from, edu->registers + EDU_REG_DMA_FROM);
+	writeq(to, edu->registers + EDU_REG_DMA_TO);
+	writeq(len, edu->registers + EDU_REG_DMA_COUNT);
+	writeq(command | EDU_DMA_RUN, edu->registers + EDU_REG_DMA_COMMAND);
 	return 0;
 }
 

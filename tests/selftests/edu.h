@@ -19,7 +19,7 @@
 
 struct edu {
 	/* BAR 0 */
-	volatile uint8_t *registers;
+	void *registers;
 };
 
 /* Map the device through sysfs, with memory access and bus mastering enabled. */

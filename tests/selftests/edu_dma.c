@@ -28,7 +28,7 @@
 #define EXIT_BLOCKED	2
 #define EXIT_CORRUPT	3
 
-static int usage(void)
+static int complain(void)
 {
 	fprintf(stderr, "usage: edu_dma BDF read|write ADDRESS\n"
 			"       edu_dma BDF physical\n");
@@ -41,12 +41,12 @@ static int transfer(const struct edu *edu, const char *direction, const char *ad
 	const uint64_t bus_address = strtoull(address, &end, 0);
 
 	if (*end)
-		return usage();
+		return complain();
 	if (!strcmp(direction, "read"))
 		return edu_read_memory(edu, bus_address, TRANSFER) ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (!strcmp(direction, "write"))
 		return edu_write_memory(edu, bus_address, TRANSFER) ? EXIT_FAILURE : EXIT_SUCCESS;
-	return usage();
+	return complain();
 }
 
 /* How many bytes of the target differ from what was there before? */
@@ -104,7 +104,7 @@ int main(int argc, char **argv)
 	struct edu edu;
 
 	if (argc < 3)
-		return usage();
+		return complain();
 	if (open_edu(&edu, argv[1]))
 		return EXIT_FAILURE;
 
@@ -112,5 +112,5 @@ int main(int argc, char **argv)
 		return physical(&edu);
 	if (argc == 4)
 		return transfer(&edu, argv[2], argv[3]);
-	return usage();
+	return complain();
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /* One page of this process, and where it lies in physical memory. */
 #include <fcntl.h>
+#include <linux/const.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "physmem.h"
 
-#define PAGEMAP_PRESENT		(1ULL << 63)
-#define PAGEMAP_FRAME		((1ULL << 55) - 1)
+#define PAGEMAP_PRESENT		_BITULL(63)
+#define PAGEMAP_FRAME		(_BITULL(55) - 1)
 
 uint8_t *physmem_alloc_page(void)
 {
