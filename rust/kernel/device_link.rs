@@ -44,12 +44,12 @@ use crate::{
 ///     prelude::*, //
 /// };
 ///
-/// /// Makes `endpoint` go to sleep before the `iommu` that its DMA goes through.
-/// fn order(endpoint: &Device, iommu: &Device) -> Option<DeviceLink> {
-///     let link = DeviceLink::new(endpoint, iommu);
+/// /// Makes a `codec` go to sleep before the `clock` that drives it, which is on another bus.
+/// fn order(codec: &Device, clock: &Device) -> Option<DeviceLink> {
+///     let link = DeviceLink::new(codec, clock);
 ///
 ///     if link.is_none() {
-///         dev_warn!(endpoint, "cannot depend on its IOMMU\n");
+///         dev_warn!(codec, "cannot depend on its clock\n");
 ///     }
 ///     link
 /// }

@@ -16,6 +16,25 @@ use crate::{
 /// # Errors
 ///
 /// That of the first `f` that fails; the rest is not visited.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     prelude::*,
+///     ram, //
+/// };
+///
+/// // What a dump has to have room for.
+/// let mut bytes = 0;
+/// ram::for_each_range(|first, last| {
+///     bytes += last - first + 1;
+///     Ok(())
+/// })?;
+///
+/// assert!(bytes > 0);
+/// # Ok::<(), Error>(())
+/// ```
 pub fn for_each_range(mut f: impl FnMut(PhysAddr, PhysAddr) -> Result) -> Result {
     let mut walk = Walk {
         f: &mut f,

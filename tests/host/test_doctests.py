@@ -10,7 +10,7 @@ from harness.machine import Flavour
 DOCTESTS = Flavour("doctests", variant="doctests", patience=3)
 
 # The files whose examples must be among those that ran
-OURS = ("virtio", "iommu_driver", "device_link", "ratelimit")
+OURS = ("virtio", "iommu_driver", "device_link", "ratelimit", "print_deferred", "nmi", "ram_rs", "random_rs")
 
 
 @pytest.fixture(scope="module")
