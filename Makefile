@@ -42,7 +42,7 @@ help:
 #:   M=lifecycle        only the tests with this mark of pytest's: what is about kexec, shutdown, suspend, hot-plug, ...
 #:   FAILED=1           only those that failed the last time
 #: make test-all      the long tests too, all tests on the debug kernel, some with KCSAN and PREEMPT_RT;
-#:                    then the suite on QEMU 10.0 and 11.1
+#:                    then the suite on QEMU 10.0 and 11.1, and a build after each patch of the series
 #: make soak          everything at once over a fake device, on the debug kernel, for an hour
 #:   MINUTES=5          or that long
 #: make robustness    what both drivers do with each case of the fake device; refreshes Documentation/robustness.rst
@@ -55,7 +55,8 @@ help:
 #: make lint          rustfmt, clippy, rustdoc, checkpatch, no unsafe in the driver, shellcheck, ruff
 #: make integrate KDIR=tree     put this project into a Linux 7.3 tree
 #: make unintegrate KDIR=tree   take it out again
-#: make series        the same as a patch series, in build/series/
+#: make series        the same as a patch series with a cover letter, in build/series/
+#:   CHECK=1            and build after each patch: what fails, or has a warning, is named
 #: make clean         remove build/; the cache in ~/.cache/virtio-iommu-rust stays
 #:
 #: KDIR=tree makes every target use that kernel tree instead of the fetched one; it gets integrated.
@@ -106,7 +107,8 @@ test: test-kernels
 
 test-all: test-kernels
 	status=0; $(PYTEST) --all || status=1; \
-	for qemu in $(OTHER_QEMUS); do QEMU=$$qemu $(PYTEST) || status=1; done; exit $$status
+	for qemu in $(OTHER_QEMUS); do QEMU=$$qemu $(PYTEST) || status=1; done; \
+	tools/series --check || status=1; exit $$status
 
 MINUTES = 60
 soak: test-kernels
@@ -129,7 +131,7 @@ lint: setup
 	tools/lint
 
 series: setup
-	tools/series $(if $(KDIR),'$(KDIR)')
+	tools/series $(if $(CHECK),--check) $(if $(KDIR),'$(KDIR)')
 
 integrate unintegrate:
 	$(if $(KDIR),,$(error KDIR=<the top of a Linux 7.3 source tree> is missing))

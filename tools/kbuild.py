@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reading what kbuild reads and writes: configurations, and the output of a build."""
+"""Running kbuild, and reading what it reads and writes: configurations, and the output of a build."""
 
+import os
 import re
 import subprocess
 import sys
 import time
 
-from common import ToolError
+from common import LLVM, ToolError, run, rust_library_source
 
 # "  CC      kernel/fork.o", "  RUSTC L rust/kernel.o", "  LD [M]  drivers/iommu/virtio-iommu.ko"
 _STEP = re.compile(r"^  [A-Z][A-Z0-9_]*( \[M\]| [A-Z]{1,2})?\s+\S")
@@ -49,10 +50,32 @@ class Config(dict):
             )
 
 
-def kbuild_output(command, log_path, name):
+def kbuild_command(tree, objects, arch, *words):
+    library = rust_library_source()
+    if library is None:
+        raise ToolError("the source of Rust's standard library is missing: run `make setup`")
+    command = [
+        *("make", "-C", tree, f"O={objects}", f"ARCH={arch}", f"LLVM={LLVM}", f"RUST_LIB_SRC={library}"),
+        *(f"-j{(os.cpu_count() or 1) + 1}", "--no-print-directory", *words),
+    ]
+    return [str(word) for word in command]
+
+
+def configure(tree, objects, arch, fragments):
+    """Write objects/.config: the smallest configuration, with what the fragments say."""
+    objects.mkdir(parents=True, exist_ok=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    run(*kbuild_command(tree, objects, arch, "rustavailable"), **quiet)
+    run(*kbuild_command(tree, objects, arch, "tinyconfig"), **quiet)
+    merge = [tree / "scripts/kconfig/merge_config.sh", "-m", "-O", objects, objects / ".config"]
+    run(*merge, *fragments, cwd=tree, **quiet)
+    run(*kbuild_command(tree, objects, arch, "olddefconfig"), **quiet)
+
+
+def kbuild_output(command, log_path, name, unusual=None):
     """Run a build; its output goes to a log, progress and everything unusual to the terminal.
 
-    Returns the number of steps that kbuild took.
+    The unusual lines are appended to a list, too, if there is one. Returns the number of steps that kbuild took.
     """
     steps, reported, latest = 0, time.monotonic(), ""
     live = sys.stderr.isatty()
@@ -67,6 +90,8 @@ def kbuild_output(command, log_path, name):
             log.write(line)
             if not _STEP.match(line):
                 if not _NOISE.match(line):
+                    if unusual is not None:
+                        unusual.append(line)
                     print(f"\r{'':{width}}\r{line}" if live else line, end="", file=sys.stderr, flush=True)
                 continue
             steps += 1
