@@ -18,10 +18,10 @@
 //! the device often finds what they stage before it looks away, and else the next notification is
 //! for all of it.
 //!
-//! A wait ends with the answer, and with an error as soon as the virtqueue is broken, reset or gone.
-//! A caller that may sleep waits for no less. One that may not gives up when the oldest request got
-//! no answer for [`ANSWER_TIMEOUT_SECS`]: the device is *late*. Its requests stay in the ring, in
-//! their order, but nothing is mapped until all that were given up are answered.
+//! A wait ends with the answer, and with an error as soon as the virtqueue is broken, reset or
+//! gone. A caller that may sleep waits for no less. One that may not gives up when the oldest
+//! request got no answer for [`ANSWER_TIMEOUT_SECS`]: the device is *late*. Its requests stay in
+//! the ring, in their order, but nothing is mapped until all that were given up are answered.
 //!
 //! Messages are deferred: a console may be behind the very IOMMU, and to write to it maps memory.
 

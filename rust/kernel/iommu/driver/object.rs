@@ -183,8 +183,8 @@ impl<T: Driver, D> DomainObject<T, D> {
     /// # Safety
     ///
     /// The functions in `ops` have to be right for a domain that is a `DomainObject<T, D>`, with
-    /// [`domain_free`] as the one that frees it. So have those in `range_ops`, if there are any: the
-    /// core uses them, if it has `CONFIG_IOMMU_PT`, to map and unmap.
+    /// [`domain_free`] as the one that frees it. So have those in `range_ops`, if there are any:
+    /// the core uses them, if it has `CONFIG_IOMMU_PT`, to map and unmap.
     pub(super) unsafe fn alloc(
         iommu: Arc<T>,
         data: impl PinInit<D, Error>,

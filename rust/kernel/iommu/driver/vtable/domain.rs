@@ -232,7 +232,8 @@ impl<T: Driver> VTable<T> {
 
     /// # Safety
     ///
-    /// The domain rule applies to the domain of `pt`. `mapped` has to be valid for reads and writes.
+    /// The domain rule applies to the domain of `pt`. `mapped` has to be valid for reads and
+    /// writes.
     pub(super) unsafe extern "C" fn map_range(
         pt: *mut bindings::pt_iommu,
         iova: bindings::dma_addr_t,
@@ -292,7 +293,7 @@ impl<T: Driver> VTable<T> {
             return 0;
         }
 
-        // The size is 0, which is no range, when the core undoes what a failed `map_range` has done.
+        // The size is 0, which is no range, when the core undoes what a failed `map_range` did.
         //
         // SAFETY: By the safety requirements.
         unsafe { Self::unmap(domain, iova, size, gather) }
