@@ -12,8 +12,8 @@
 //! - *Domain rule.* The core calls a function of `iommu_domain_ops` only for a domain that has this
 //!   table as its `ops`, and not after `free`. It calls one of `pt_iommu_ops` only for a domain
 //!   with `is_iommupt`, which the `struct pt_iommu` around has this table for. The dynamic tables
-//!   below are only ever given to domains of the matching type, in the two `domain_alloc` functions.
-//!   The static blocked domain has its own. The condition below applies here, too.
+//!   below are only ever given to domains of the matching type, in the two `domain_alloc`
+//!   functions. The static blocked domain has its own. The condition below applies here, too.
 //!
 //! *Condition* of both rules: nobody uses an endpoint or its default domain while the endpoint is
 //! released. When an endpoint is unplugged, that holds: its driver has been unbound by then, and
