@@ -72,9 +72,11 @@ impl GlobalBypass {
 
     /// The device is about to be reset. If it `opens`, puts back the value that the guest booted
     /// with, whatever is there. May sleep.
+    ///
+    /// If it was reset before, no feature is negotiated, and the field is not to be written to.
     pub(super) fn leave(&mut self, dev: &virtio::Device<Bound>, opens: bool) {
-        self.left = true;
-        if !opens || !self.was_open() {
+        let was_left = core::mem::replace(&mut self.left, true);
+        if was_left || !opens || !self.was_open() {
             return;
         }
         if let Err(error) = dev.config_write(BYPASS, 1) {
