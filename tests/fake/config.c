@@ -4,6 +4,37 @@
  */
 #include "fake.h"
 
+/* Whether there is a field: it may belong to a feature that is not offered. */
+static bool fake_has_field(const struct fake_viommu *fake, unsigned int offset)
+{
+	u64 features = fake->config.features;
+
+	if (offset >= offsetof(struct virtio_iommu_config, bypass))
+		return features & BIT_ULL(VIRTIO_IOMMU_F_BYPASS_CONFIG);
+	if (offset >= offsetof(struct virtio_iommu_config, probe_size))
+		return features & BIT_ULL(VIRTIO_IOMMU_F_PROBE);
+	if (offset >= offsetof(struct virtio_iommu_config, domain_range))
+		return features & BIT_ULL(VIRTIO_IOMMU_F_DOMAIN_RANGE);
+	if (offset >= offsetof(struct virtio_iommu_config, input_range))
+		return features & BIT_ULL(VIRTIO_IOMMU_F_INPUT_RANGE);
+	return true;
+}
+
+/* What the driver has chosen. "The driver SHOULD accept any of" these. */
+void fake_check_features(struct fake_viommu *fake)
+{
+	u64 useful = BIT_ULL(VIRTIO_IOMMU_F_INPUT_RANGE) |
+		     BIT_ULL(VIRTIO_IOMMU_F_DOMAIN_RANGE) |
+		     BIT_ULL(VIRTIO_IOMMU_F_PROBE);
+	u64 declined = fake->config.features & useful & ~fake->driver_features;
+
+	if (declined)
+		fake_violation(fake, "features %#llx were not accepted", declined);
+	if (fake->driver_features & ~fake->config.features)
+		fake_violation(fake, "features %#llx were not offered",
+			       fake->driver_features & ~fake->config.features);
+}
+
 void fake_get(struct virtio_device *vdev, unsigned int offset, void *buf,
 	      unsigned int len)
 {
@@ -15,6 +46,10 @@ void fake_get(struct virtio_device *vdev, unsigned int offset, void *buf,
 		memset(buf, 0xff, len);
 		return;
 	}
+	if (!fake_has_field(fake, offset) ||
+	    !fake_has_field(fake, offset + len - 1))
+		fake_violation(fake, "configuration read at %u+%u, which is not offered",
+			       offset, len);
 	if (fake->config_hook)
 		fake->config_hook(fake, offset);
 	memcpy(buf, (u8 *)&fake->space + offset, len);
@@ -28,6 +63,9 @@ void fake_set(struct virtio_device *vdev, unsigned int offset, const void *buf,
 	unsigned long flags;
 
 	fake->stats.config_writes++;
+	if (!(fake->status & VIRTIO_CONFIG_S_FEATURES_OK))
+		fake_violation(fake, "configuration write at status %#x",
+			       fake->status);
 	if (offset != offsetof(struct virtio_iommu_config, bypass) || len != 1) {
 		fake_violation(fake, "configuration write at %u+%u", offset,
 			       len);

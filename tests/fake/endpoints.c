@@ -74,10 +74,13 @@ int fake_plug(struct fake_viommu *fake, struct fake_endpoint *endpoint)
 		struct model_endpoint *model =
 			model_add_endpoint(&fake->model, endpoint->ids[i]);
 
-		if (model)
+		if (model) {
 			model->denies = endpoint->denies[i];
-		else
+			/* Another endpoint with the same id may be at work. */
+			model->probed = model->probed && model->domain;
+		} else {
 			ret = -ENOSPC;
+		}
 	}
 	spin_unlock_irqrestore(&fake->lock, flags);
 	if (ret)

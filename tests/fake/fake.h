@@ -136,6 +136,7 @@ struct model_domain {
 struct model_endpoint {
 	bool present;
 	u8 denies;			/* FAKE_DENIES_*, if firmware alone knows it */
+	bool probed;			/* since it was plugged in */
 	bool touched;			/* by an ATTACH, since the driver's reset */
 	u32 id;
 	struct model_domain *domain;
@@ -270,6 +271,7 @@ struct fake_stats {
 	unsigned int config_writes;
 	unsigned int resets;
 	unsigned int reattached;	/* ATTACHes to where the id was */
+	unsigned int loose_unmaps;	/* of nothing, or of what has a hole */
 	struct fake_moment reset;	/* of a device that was in use */
 	struct fake_moment opened;	/* 1 was written to the bypass field */
 	unsigned int refusals;	/* that no rule asked for; the last: */
@@ -318,6 +320,7 @@ struct fake_viommu {
 	unsigned int unplugged_after_ms;
 	struct delayed_work unplug;
 	bool reverse;			/* completes each batch backwards */
+	bool lied;			/* did not do what it was asked for, once */
 	struct fake_request *requests;	/* by head */
 	struct list_head done;
 	struct list_head held;
@@ -373,6 +376,7 @@ void fake_set(struct virtio_device *vdev, unsigned int offset, const void *buf,
 	      unsigned int len);
 u32 fake_generation(struct virtio_device *vdev);
 void fake_config_interrupt(struct irq_work *work);
+void fake_check_features(struct fake_viommu *fake);
 void fake_set_config(struct fake_viommu *fake, const struct fake_config *config);
 void fake_config_changed(struct fake_viommu *fake);
 void fake_note(struct fake_viommu *fake, struct fake_moment *moment);
@@ -406,9 +410,11 @@ void fake_unplug_late(struct work_struct *work);
 void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 		 const struct fake_rule *rule);
 
-/* judge.c: what is left of somebody else */
-void fake_check_old(struct fake_viommu *fake,
-		    const struct model_endpoint *endpoint);
+/* judge.c: what may be a driver's fault, and what somebody else's */
+void fake_check_mappings(struct fake_viommu *fake,
+			 const struct model_endpoint *endpoint);
+void fake_note_unmap(struct fake_viommu *fake, u32 domain_id, u64 first,
+		     u64 last);
 bool fake_may_detach(struct fake_viommu *fake, u32 domain_id, u32 endpoint_id);
 void fake_refused(struct fake_viommu *fake, const struct fake_request *request,
 		  u8 status);
@@ -443,6 +449,8 @@ void model_reset(struct model *model);
 void model_forget(struct model *model);
 struct model_endpoint *model_endpoint(struct model *model, u32 id);
 struct model_endpoint *model_add_endpoint(struct model *model, u32 id);
+bool model_is_reserved(const struct model_endpoint *endpoint, u64 first,
+		       u64 last);
 struct model_domain *model_domain(struct model *model, u32 id);
 u8 model_attach(struct model *model, u32 domain, u32 endpoint, bool bypass);
 u8 model_detach(struct model *model, u32 domain, u32 endpoint);

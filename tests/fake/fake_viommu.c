@@ -39,6 +39,8 @@ static void fake_set_status(struct virtio_device *vdev, u8 status)
 			       fake->status);
 	if (status & VIRTIO_CONFIG_S_DRIVER)
 		fake->saw_driver = true;
+	if (status & ~fake->status & VIRTIO_CONFIG_S_FEATURES_OK)
+		fake_check_features(fake);
 	if (fake->refuse_features)
 		status &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 	fake->status = status | (fake->status & VIRTIO_CONFIG_S_NEEDS_RESET);
@@ -147,9 +149,6 @@ static int fake_finalize_features(struct virtio_device *vdev)
 
 	vring_transport_features(vdev);
 	fake->driver_features = vdev->features;
-	if (vdev->features & ~fake->config.features)
-		fake_violation(fake, "features %#llx were not offered",
-			       vdev->features & ~fake->config.features);
 	return 0;
 }
 

@@ -79,11 +79,14 @@ void test_stop(struct fake_test *t)
 	if (!t->violations_expected)
 		test_expect_no_violation(t);
 	fake_unregister(t->fake);
-	if (t->refuses_nothing)
+	if (t->refuses_nothing) {
 		KUNIT_EXPECT_EQ_MSG(t->test, t->fake->stats.refusals, 0,
 				    "the device refused a request of type %u with %u",
 				    t->fake->stats.refused_type,
 				    t->fake->stats.refused_status);
+		KUNIT_EXPECT_EQ_MSG(t->test, t->fake->stats.loose_unmaps, 0,
+				    "an UNMAP of what is not mapped as a whole");
+	}
 	if (!t->violations_expected)
 		test_expect_no_violation(t);
 	if (!fake_destroy(t->fake))

@@ -4,19 +4,49 @@
  */
 #include "fake.h"
 
-/* What somebody else mapped is nothing that an endpoint should reach now. */
-void fake_check_old(struct fake_viommu *fake,
-		    const struct model_endpoint *endpoint)
+/*
+ * What somebody else mapped is nothing that an endpoint should reach now, and what is
+ * reserved for it should not be mapped.
+ */
+void fake_check_mappings(struct fake_viommu *fake,
+			 const struct model_endpoint *endpoint)
 {
 	struct model_mapping *mapping;
+	const char *what = NULL;
 
 	list_for_each_entry(mapping, &endpoint->domain->mappings, node) {
-		if (mapping->old) {
-			fake_violation(fake, "ATTACH: %u to domain %u, over old mappings",
-				       endpoint->id, endpoint->domain->id);
-			return;
-		}
+		if (mapping->old)
+			what = "old mappings";
+		else if (model_is_reserved(endpoint, mapping->first,
+					   mapping->last))
+			what = "reserved addresses that are mapped";
 	}
+	if (what)
+		fake_violation(fake, "ATTACH: %u to domain %u, over %s",
+			       endpoint->id, endpoint->domain->id, what);
+}
+
+/*
+ * "The range SHOULD cover one or more contiguous mappings." What a rule refused to map is
+ * not there, and neither is what went with a domain's last endpoint. So it is counted
+ * only until then, and the test knows whether there may be any.
+ */
+void fake_note_unmap(struct fake_viommu *fake, u32 domain_id, u64 first,
+		     u64 last)
+{
+	struct model_domain *domain = model_domain(&fake->model, domain_id);
+	struct model_mapping *mapping, *before = NULL;
+	bool hole = false;
+
+	if (!domain || domain->bypass || domain->old || fake->lied)
+		return;
+	list_for_each_entry(mapping, &domain->mappings, node) {
+		if (mapping->last < first || mapping->first > last)
+			continue;
+		hole |= before && mapping->first != before->last + 1;
+		before = mapping;
+	}
+	fake->stats.loose_unmaps += hole || !before;
 }
 
 /* Whether numbers come back soon, so that a driver may empty a domain before it uses one. */

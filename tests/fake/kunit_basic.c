@@ -15,6 +15,7 @@ struct features_case {
 	const char *name;
 	u64 without;
 	u64 with;
+	u32 quirks;
 };
 
 static const struct features_case features_cases[] = {
@@ -29,6 +30,7 @@ static const struct features_case features_cases[] = {
 	{ "no BYPASS_CONFIG", F(VIRTIO_IOMMU_F_BYPASS_CONFIG) },
 	{ "the old BYPASS", F(VIRTIO_IOMMU_F_BYPASS_CONFIG),
 	  F(VIRTIO_IOMMU_F_BYPASS) },
+	{ "reserved bytes that are not 0", .quirks = FAKE_FILLS_RESERVED },
 	{ "as little as possible",
 	  F(VIRTIO_RING_F_INDIRECT_DESC) | F(VIRTIO_RING_F_EVENT_IDX) |
 	  F(VIRTIO_IOMMU_F_INPUT_RANGE) | F(VIRTIO_IOMMU_F_DOMAIN_RANGE) |
@@ -53,6 +55,7 @@ static void fake_basic_features(struct kunit *test)
 	int mmio;
 
 	config.features = (config.features & ~param->without) | param->with;
+	config.quirks |= param->quirks;
 	test_start(t, &config, 2);
 	one = test_alloc(t, 0);
 	two = test_alloc(t, 1);

@@ -42,6 +42,9 @@ static void fake_events_fault(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(reasons); i++) {
 		fault = events_fault(t->endpoints[1].fake.ids[0]);
 		fault.reason = reasons[i];
+		/* What has no meaning yet does not matter. */
+		fault.flags |= cpu_to_le32(0xfffffe00);
+		memset(fault.reserved2, 0xff, sizeof(fault.reserved2));
 		test_log_mark(t);
 		events_send(t, &fault, 1);
 		KUNIT_EXPECT_TRUE_MSG(test,

@@ -128,7 +128,7 @@ static bool random_alloc(struct random_run *run)
 	if (!domain)
 		return false;
 	if (!pick(run, 4) && !(run->t->config.quirks & FAKE_TOP_RANGE))
-		domain->base = run->t->config.input_end + 1 -
+		domain->base = domain->domain->geometry.aperture_end + 1 -
 			       TEST_SLOTS * run->t->granule;
 	return true;
 }

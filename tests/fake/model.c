@@ -63,6 +63,20 @@ struct model_endpoint *model_add_endpoint(struct model *model, u32 id)
 	return NULL;
 }
 
+/* Whether a range has an address that is reserved for an endpoint. */
+bool model_is_reserved(const struct model_endpoint *endpoint, u64 first,
+		       u64 last)
+{
+	const struct fake_region *region;
+
+	for (region = endpoint->regions;
+	     region < endpoint->regions + endpoint->nr_regions; region++) {
+		if (region->first <= last && region->last >= first)
+			return true;
+	}
+	return false;
+}
+
 struct model_domain *model_domain(struct model *model, u32 id)
 {
 	struct model_domain *domain;

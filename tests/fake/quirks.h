@@ -40,6 +40,8 @@
 #define FAKE_RAM_ONLY		BIT(13)
 /* Of 64 bits, a MAP of the last granule is RANGE, and so is an UNMAP of all. */
 #define FAKE_TOP_RANGE		BIT(14)
+/* What is reserved, and to be ignored, is written with ones. */
+#define FAKE_FILLS_RESERVED	BIT(15)
 
 /* An id that firmware names and the device does not know: NOENT to these requests */
 #define FAKE_DENIES_PROBE	BIT(0)

@@ -50,6 +50,25 @@ static bool fake_check_domain(struct fake_viommu *fake, const char *name, u32 id
 	return false;
 }
 
+static bool fake_check_feature(struct fake_viommu *fake, const char *name,
+			       unsigned int bit)
+{
+	if (fake_negotiated(fake, bit))
+		return true;
+	fake_violation(fake, "%s was not negotiated", name);
+	return false;
+}
+
+/* A driver does not map in a bypass domain, unless somebody else has made it one. */
+static void fake_check_no_bypass(struct fake_viommu *fake, const char *name,
+				 u32 id)
+{
+	struct model_domain *domain = model_domain(&fake->model, id);
+
+	if (domain && domain->bypass && !domain->old)
+		fake_violation(fake, "%s: %u is a bypass domain", name, id);
+}
+
 /* Checks a range of IO addresses. Returns a status. */
 static u8 fake_check_range(struct fake_viommu *fake, const char *name,
 			   u64 first, u64 last)
@@ -78,11 +97,19 @@ static u8 fake_check_range(struct fake_viommu *fake, const char *name,
 	return VIRTIO_IOMMU_S_OK;
 }
 
+/* Whether a driver is to PROBE an endpoint before it attaches it. */
+static bool fake_asks_first(const struct fake_viommu *fake)
+{
+	return fake_negotiated(fake, VIRTIO_IOMMU_F_PROBE) &&
+	       fake->config.probe_size;
+}
+
 static u8 fake_attach(struct fake_viommu *fake, struct fake_request *request,
 		      bool effect)
 {
 	const struct virtio_iommu_req_attach *attach = &request->attach;
 	struct model_endpoint *endpoint;
+	struct model_domain *existing;
 	u32 domain, flags;
 	u8 status;
 
@@ -101,14 +128,20 @@ static u8 fake_attach(struct fake_viommu *fake, struct fake_request *request,
 		fake_violation(fake, "ATTACH: unknown flags %#x", flags);
 		return VIRTIO_IOMMU_S_INVAL;
 	}
-	if (flags && !fake_negotiated(fake, VIRTIO_IOMMU_F_BYPASS_CONFIG)) {
-		fake_violation(fake, "ATTACH: bypass was not negotiated");
+	if (flags && !fake_check_feature(fake, "ATTACH: bypass",
+					 VIRTIO_IOMMU_F_BYPASS_CONFIG))
 		return VIRTIO_IOMMU_S_INVAL;
-	}
+	existing = model_domain(&fake->model, domain);
+	if (existing && !existing->old && existing->bypass != flags)
+		fake_violation(fake, "ATTACH: domain %u is of the other kind",
+			       domain);
 	endpoint = model_endpoint(&fake->model, le32_to_cpu(attach->endpoint));
 	if (!endpoint)
 		fake_violation(fake, "ATTACH: no endpoint %u",
 			       le32_to_cpu(attach->endpoint));
+	else if (fake_asks_first(fake) && !endpoint->probed)
+		fake_violation(fake, "ATTACH: no PROBE of %u came before",
+			       endpoint->id);
 	if (!effect)
 		return VIRTIO_IOMMU_S_OK;
 	if (endpoint && endpoint->domain && endpoint->domain->id == domain)
@@ -117,7 +150,7 @@ static u8 fake_attach(struct fake_viommu *fake, struct fake_request *request,
 			      le32_to_cpu(attach->endpoint), flags);
 	if (endpoint && !status) {
 		endpoint->touched = true;
-		fake_check_old(fake, endpoint);
+		fake_check_mappings(fake, endpoint);
 	}
 	return status;
 }
@@ -154,18 +187,14 @@ static u8 fake_detach(struct fake_viommu *fake, struct fake_request *request,
 static bool fake_overlaps_reserved(struct fake_viommu *fake, u32 domain,
 				   u64 first, u64 last)
 {
-	unsigned int i, j;
+	unsigned int i;
 
 	for (i = 0; i < FAKE_MAX_ENDPOINTS; i++) {
 		struct model_endpoint *endpoint = &fake->model.endpoints[i];
 
-		if (!endpoint->domain || endpoint->domain->id != domain)
-			continue;
-		for (j = 0; j < endpoint->nr_regions; j++) {
-			if (endpoint->regions[j].first <= last &&
-			    endpoint->regions[j].last >= first)
-				return true;
-		}
+		if (endpoint->domain && endpoint->domain->id == domain &&
+		    model_is_reserved(endpoint, first, last))
+			return true;
 	}
 	return false;
 }
@@ -190,11 +219,18 @@ static u8 fake_map(struct fake_viommu *fake, struct fake_request *request,
 	if (fake_negotiated(fake, VIRTIO_IOMMU_F_MMIO))
 		known |= VIRTIO_IOMMU_MAP_F_MMIO;
 
+	if (!fake_check_feature(fake, "MAP", VIRTIO_IOMMU_F_MAP_UNMAP))
+		return VIRTIO_IOMMU_S_UNSUPP;
 	if (!fake_check_domain(fake, "MAP", domain))
 		return VIRTIO_IOMMU_S_RANGE;
+	if (first == last) {
+		fake_violation(fake, "MAP: %#llx alone", first);
+		return VIRTIO_IOMMU_S_INVAL;
+	}
 	status = fake_check_range(fake, "MAP", first, last);
 	if (status)
 		return status;
+	fake_check_no_bypass(fake, "MAP", domain);
 	if (!IS_ALIGNED(le64_to_cpu(map->phys_start),
 			fake->config.page_size_mask &
 			-fake->config.page_size_mask)) {
@@ -226,6 +262,7 @@ static u8 fake_unmap(struct fake_viommu *fake, struct fake_request *request,
 {
 	const struct virtio_iommu_req_unmap *unmap = &request->unmap;
 	u64 first, last;
+	u32 domain;
 	u8 status;
 
 	if (!fake_check_lengths(fake, request, "UNMAP",
@@ -235,16 +272,22 @@ static u8 fake_unmap(struct fake_viommu *fake, struct fake_request *request,
 			     sizeof(unmap->reserved)))
 		return VIRTIO_IOMMU_S_INVAL;
 
+	domain = le32_to_cpu(unmap->domain);
 	first = le64_to_cpu(unmap->virt_start);
 	last = le64_to_cpu(unmap->virt_end);
-	if (!fake_check_domain(fake, "UNMAP", le32_to_cpu(unmap->domain)))
+	if (!fake_check_feature(fake, "UNMAP", VIRTIO_IOMMU_F_MAP_UNMAP))
+		return VIRTIO_IOMMU_S_UNSUPP;
+	if (!fake_check_domain(fake, "UNMAP", domain))
 		return VIRTIO_IOMMU_S_RANGE;
 	status = fake_check_range(fake, "UNMAP", first, last);
-	if (status || !effect)
+	if (status)
 		return status;
+	fake_check_no_bypass(fake, "UNMAP", domain);
+	if (!effect)
+		return VIRTIO_IOMMU_S_OK;
 
-	status = model_unmap(&fake->model, le32_to_cpu(unmap->domain), first,
-			     last);
+	fake_note_unmap(fake, domain, first, last);
+	status = model_unmap(&fake->model, domain, first, last);
 	if (status == VIRTIO_IOMMU_S_RANGE)
 		fake_violation(fake, "UNMAP: %#llx-%#llx splits a mapping",
 			       first, last);
@@ -281,6 +324,8 @@ static size_t fake_push_regions(struct fake_viommu *fake,
 			.end = cpu_to_le64(region->last),
 		};
 
+		if (fake->config.quirks & FAKE_FILLS_RESERVED)
+			memset(mem.reserved, 0xff, sizeof(mem.reserved));
 		if (done + sizeof(mem) > room)
 			break;
 		done += fake_push(fake, request, &mem, sizeof(mem));
@@ -288,12 +333,10 @@ static size_t fake_push_regions(struct fake_viommu *fake,
 	return done;
 }
 
-static u8 fake_probe(struct fake_viommu *fake, struct fake_request *request,
-		     size_t *done)
+static u8 fake_probe(struct fake_viommu *fake,
+		     const struct fake_request *request)
 {
-	static const u8 zero[64];
 	const struct virtio_iommu_req_probe *probe = &request->probe;
-	size_t room = fake->config.probe_size;
 	struct model_endpoint *endpoint;
 
 	if (!fake_check_lengths(fake, request, "PROBE", sizeof(*probe)))
@@ -301,34 +344,45 @@ static u8 fake_probe(struct fake_viommu *fake, struct fake_request *request,
 	if (!fake_check_zero(fake, "PROBE", probe->reserved,
 			     sizeof(probe->reserved)))
 		return VIRTIO_IOMMU_S_INVAL;
-	if (!fake_negotiated(fake, VIRTIO_IOMMU_F_PROBE)) {
-		fake_violation(fake, "PROBE was not negotiated");
+	if (!fake_check_feature(fake, "PROBE", VIRTIO_IOMMU_F_PROBE))
 		return VIRTIO_IOMMU_S_UNSUPP;
-	}
 	endpoint = model_endpoint(&fake->model, le32_to_cpu(probe->endpoint));
-	if (!endpoint)
+	if (endpoint)
+		endpoint->probed = true;
+	else
 		fake_violation(fake, "PROBE: no endpoint %u",
 			       le32_to_cpu(probe->endpoint));
 	if ((!endpoint || endpoint->denies & FAKE_DENIES_PROBE) &&
 	    !(fake->config.quirks & FAKE_ANY_ID))
 		return VIRTIO_IOMMU_S_NOENT;
+	return VIRTIO_IOMMU_S_OK;
+}
 
-	if (!endpoint)
-		*done = 0;
-	else if (endpoint->properties)
-		*done = fake_push(fake, request, endpoint->properties,
-				  min(endpoint->properties_len, room));
-	else
-		*done = fake_push_regions(fake, request, endpoint, room);
-	while (*done < room) {
+/* Writes the properties of an endpoint. Returns the number of bytes. */
+static size_t fake_push_properties(struct fake_viommu *fake,
+				   struct fake_request *request)
+{
+	static const u8 zero[64];
+	size_t room = fake->config.probe_size;
+	struct model_endpoint *endpoint;
+	size_t done = 0;
+
+	endpoint = model_endpoint(&fake->model,
+				  le32_to_cpu(request->probe.endpoint));
+	if (endpoint && endpoint->properties)
+		done = fake_push(fake, request, endpoint->properties,
+				 min(endpoint->properties_len, room));
+	else if (endpoint)
+		done = fake_push_regions(fake, request, endpoint, room);
+	while (done < room) {
 		size_t len = fake_push(fake, request, zero,
-				       min(room - *done, sizeof(zero)));
+				       min(room - done, sizeof(zero)));
 
 		if (!len)
 			break;
-		*done += len;
+		done += len;
 	}
-	return VIRTIO_IOMMU_S_OK;
+	return done;
 }
 
 /* Answers one request, honestly or as @rule says. The device is locked. */
@@ -340,6 +394,9 @@ void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 	size_t offset, done = 0, limit;
 	bool mute;
 
+	fake->lied |= !effect;
+	if (fake->config.quirks & FAKE_FILLS_RESERVED)
+		memset(tail.reserved, 0xff, sizeof(tail.reserved));
 	if (!(fake->status & VIRTIO_CONFIG_S_DRIVER_OK))
 		fake_violation(fake, "request of type %u before DRIVER_OK",
 			       request->req.type);
@@ -360,8 +417,9 @@ void fake_answer(struct fake_viommu *fake, struct fake_request *request,
 		tail.status = fake_unmap(fake, request, effect);
 		break;
 	case VIRTIO_IOMMU_T_PROBE:
-		if (!rule || rule->write == FAKE_HONEST)
-			tail.status = fake_probe(fake, request, &done);
+		tail.status = fake_probe(fake, request);
+		if (!tail.status && (!rule || rule->write == FAKE_HONEST))
+			done = fake_push_properties(fake, request);
 		break;
 	default:
 		fake_violation(fake, "request of unknown type %u",

@@ -85,6 +85,10 @@ static bool fake_vq_notify(struct virtqueue *vq)
 
 	spin_lock_irqsave(&fake->lock, flags);
 	fake->stats.notifications++;
+	if (fake->status & VIRTIO_CONFIG_S_FEATURES_OK &&
+	    !(fake->status & VIRTIO_CONFIG_S_DRIVER_OK))
+		fake_violation(fake, "queue %u: notified before DRIVER_OK",
+			       fvq->index);
 	spin_unlock_irqrestore(&fake->lock, flags);
 
 	if (fake->notify_fails)
