@@ -141,6 +141,10 @@ impl driver::Domain for DomainHandle {
         gfp: Flags,
     ) -> Result {
         let span = Span::from_size(iova, size).ok_or(EINVAL)?;
+        // The core leaves the aperture to who calls it.
+        if self.0.device.config.input.common(span) != Some(span) {
+            return Err(ERANGE);
+        }
         let mapping = Mapping {
             span,
             phys: paddr,

@@ -262,6 +262,33 @@ static void fake_basic_top(struct kunit *test)
 	test_expect_agree(t, "after unmapping");
 }
 
+/* Nothing outside of the input range reaches the device, whoever asks for it. */
+static void fake_basic_beyond(struct kunit *test)
+{
+	struct fake_config config = fake_default_config;
+	struct fake_test *t = test->priv;
+	struct test_domain *domain;
+
+	config.features |= F(VIRTIO_IOMMU_F_INPUT_RANGE);
+	config.input_start = SZ_1M;
+	config.input_end = SZ_2G - 1;
+	domain = test_start_domain(t, &config, 1);
+	KUNIT_EXPECT_EQ(test, test_attach(t, 0, domain), 0);
+
+	domain->base = config.input_start - 4 * t->granule;
+	KUNIT_EXPECT_LT(test, test_map(t, domain, 0, 1, 0, TEST_RW), 0);
+	KUNIT_EXPECT_LT(test, test_map(t, domain, 2, 4, 0, TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 4, 2, 0, TEST_RW), 0);
+	test_expect_agree(t, "at the beginning");
+	KUNIT_EXPECT_EQ(test, test_unmap(t, domain, 4, 2), 2);
+
+	domain->base = config.input_end + 1 - 4 * t->granule;
+	KUNIT_EXPECT_LT(test, test_map(t, domain, 4, 1, 0, TEST_RW), 0);
+	KUNIT_EXPECT_LT(test, test_map(t, domain, 2, 4, 0, TEST_RW), 0);
+	KUNIT_EXPECT_EQ(test, test_map(t, domain, 2, 2, 0, TEST_RW), 0);
+	test_expect_agree(t, "at the end");
+}
+
 /* An endpoint with several ids is attached with all of them. */
 static void fake_basic_ids(struct kunit *test)
 {
@@ -370,6 +397,7 @@ static struct kunit_case fake_basic_cases[] = {
 	KUNIT_CASE(fake_basic_overlap),
 	KUNIT_CASE(fake_basic_aperture),
 	KUNIT_CASE(fake_basic_top),
+	KUNIT_CASE(fake_basic_beyond),
 	KUNIT_CASE(fake_basic_ids),
 	KUNIT_CASE(fake_basic_claim),
 	KUNIT_CASE(fake_basic_dma_api),
