@@ -169,7 +169,7 @@ unsafe fn drop_buffer<B: Buffer>(token: NonNull<c_void>) {
 
 impl Virtqueues<'_> {
     /// Takes the handle of the queue `index`, which counts the elements of the slice given to
-    /// [`Device::find_vqs`]. Its buffers are of the type `B` from now on.
+    /// [`Device::find_vqs`](super::Device::find_vqs). Its buffers are of the type `B` from now on.
     ///
     /// Errors: `EINVAL` if there is no such queue, `EBUSY` if its handle was taken before.
     pub fn take<B: Buffer>(&mut self, index: usize) -> Result<Virtqueue<B>> {
