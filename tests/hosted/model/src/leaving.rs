@@ -217,6 +217,7 @@ pub(super) fn all_leave() {
             assert_eq!(rig.sync_map(FIRST, page), Ok(()), "of {page:#x}");
         }
     });
+    rig.engine.begin_end();
     let mut stays = BTreeSet::new();
     let requests = domains.clone().map(|domain| Request::Detach {
         domain,

@@ -524,8 +524,10 @@ fn late() {
         .expect("it is awake");
     for (domain, pages) in (1..).zip(pages) {
         for page in pages {
-            let mapped = rig.iommu().mapped.contains(&(domain, page));
-            assert!(!mapped, "given up, and mapped: {page:#x}");
+            // There may have been no room for the last: that is barred then.
+            if rig.iommu().mapped.contains(&(domain, page)) {
+                assert_eq!(rig.map(domain, page), Err(EIO), "given up, and mapped over");
+            }
         }
     }
     for page in lost {
