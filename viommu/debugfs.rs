@@ -47,7 +47,7 @@ impl DebugFs {
 }
 
 fn show_stats(viommu: &Arc<Viommu>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let stats = viommu.stats();
+    let stats = viommu.device.engine.stats();
     writeln!(f, "requests {}", stats.requests)?;
     writeln!(f, "notifications {}", stats.notifications)?;
     writeln!(f, "refused {}", stats.refused)

@@ -23,10 +23,7 @@ use super::{
     bypass::GlobalBypass,
     device::Device,
     endpoint_table::EndpointTable,
-    engine::{
-        Slot,
-        Stats, //
-    },
+    engine::Slot,
     outside::Outside, //
 };
 use crate::uapi::Config;
@@ -101,11 +98,6 @@ impl Viommu {
     /// Whether to log one more message about a device that makes no sense. Any context.
     pub(crate) fn may_complain(&self) -> bool {
         self.device.may_complain()
-    }
-
-    /// What was sent to the device so far.
-    pub(super) fn stats(&self) -> Stats {
-        self.device.engine.stats()
     }
 
     /// Closes the global bypass if nobody depends on it. Endpoints without a domain, which were

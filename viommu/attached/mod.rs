@@ -278,10 +278,10 @@ impl Attached {
                 dev_err!(dev, "cannot be detached: {}\n", failure);
                 self.block(dev, id);
             }
-            let blocked = self.blocked.clone();
             let known = self.by_id.get_mut(&id);
             if let Some(domain) = known.and_then(|known| known.now.take()) {
-                if !is_same(&Some(domain.clone()), &blocked) {
+                // The id may stay there for good, which does no harm where it is blocked.
+                if domain.kind != Kind::Blocked {
                     domain.number.abandon();
                 }
                 domain.leave();

@@ -63,10 +63,7 @@ impl Domain {
 
     /// In an identity-mapped domain: maps only memory where the device has refused to map all.
     pub(super) fn replace_refused(&self) -> Result {
-        let mut next = Some(0);
-        while let Some(mapping) = next.and_then(|from| self.state.lock().mappings.next_from(from)) {
-            let span = mapping.span;
-            next = span.last().checked_add(1);
+        for Mapping { span, .. } in self.walk() {
             if self.sync_map(span).is_ok() {
                 continue;
             }

@@ -132,14 +132,22 @@ impl Domain {
     ///
     /// The lock is not held for all of it: what is mapped meanwhile may be in it or not.
     pub(super) fn usage(&self) -> (u64, u64) {
-        let (mut count, mut bytes) = (0, 0u64);
+        self.walk().fold((0, 0), |(count, bytes), mapping| {
+            (
+                count + 1,
+                mapping.span.size_saturating().saturating_add(bytes),
+            )
+        })
+    }
+
+    /// The mappings in ascending order. The lock is held for one after the other.
+    fn walk(&self) -> impl Iterator<Item = Mapping> + '_ {
         let mut next = Some(0);
-        while let Some(mapping) = next.and_then(|from| self.state.lock().mappings.next_from(from)) {
-            count += 1;
-            bytes = bytes.saturating_add(mapping.span.size_saturating());
+        core::iter::from_fn(move || {
+            let mapping = self.state.lock().mappings.next_from(next?)?;
             next = mapping.span.last().checked_add(1);
-        }
-        (count, bytes)
+            Some(mapping)
+        })
     }
 
     /// What the IO address is translated to.

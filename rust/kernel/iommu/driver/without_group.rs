@@ -89,17 +89,13 @@ impl Unbound<'_> {
     ///
     /// `ENODEV` if firmware does not name an IOMMU for it, or that does not care for it; those of
     /// attaching it to its default domain.
+    // The C function is not exported to modules.
+    #[inline(never)]
     pub fn find_iommu(&self) -> Result {
-        find_iommu(self.0)
+        // SAFETY: The device is valid. By the type invariants it has no driver, which is what the
+        // function expects; it takes the locks that it needs.
+        to_result(unsafe { bindings::iommu_probe_device(self.0.as_raw()) })
     }
-}
-
-/// Not generic, because the C function is not exported.
-#[inline(never)]
-fn find_iommu(dev: &Device) -> Result {
-    // SAFETY: `dev` is valid. It has no driver, by the type invariants of `Unbound`, which is what
-    // the function expects; it takes the locks that it needs.
-    to_result(unsafe { bindings::iommu_probe_device(dev.as_raw()) })
 }
 
 /// Calls `f` whenever a PCI device has lost its driver, until `bound` loses its own.
