@@ -30,8 +30,8 @@ ROOT = {"DriverModule"}
 
 def code_of(source):
     """The source without comments and tests."""
-    lines = [line.split("//")[0] for line in source.split("\n#[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]")[0].splitlines()]
-    return "\n".join(lines)
+    code = source.split("\n#[cfg(CONFIG_VIRTIO_IOMMU_RUST_KUNIT_TEST)]")[0]
+    return "\n".join(line.split("//")[0] for line in code.splitlines())
 
 
 def expand(tree):
@@ -101,5 +101,6 @@ def check(root):
         try:
             list(TopologicalSorter(known).static_order())
         except CycleError as error:
-            complaints.append(f"{'/'.join(room)}/: files import each other: {' -> '.join(name for name, *_ in error.args[1])}")
+            circle = " -> ".join(name for name, *_ in error.args[1])
+            complaints.append(f"{'/'.join(room)}/: files import each other: {circle}")
     return complaints
