@@ -111,10 +111,7 @@ def test_wrong_engine_is_found(mutant):
     assert_found(status, printed)
 
 
-# Who may sleep waits for as long as the device lives: without a clock, a run takes all the steps that there are.
-@pytest.mark.parametrize(
-    "defect", [pytest.param(name, marks=[pytest.mark.long] * (name == "clock-stands")) for name in DEFECTS]
-)
+@pytest.mark.parametrize("defect", DEFECTS)
 def test_wrong_world_is_found(defect):
     assert_found(*model(DEFECTS[defect], "--defect", defect, "--runs", 3000))
 

@@ -323,18 +323,19 @@ pub fn set_tick(tick: i64) {
     with(|world| world.tick = tick);
 }
 
+/// The time, a tick after the last look, in nanoseconds.
 pub(crate) fn now() -> i64 {
-    with(|world| {
-        if world.defect != Some(Defect::ClockStands) {
-            world.now += world.tick;
-        }
-        world.now
-    })
+    pass(with(|world| world.tick));
+    with(|world| world.now)
 }
 
 /// Lets so many nanoseconds pass.
 pub(crate) fn pass(nanoseconds: i64) {
-    with(|world| world.now += nanoseconds);
+    with(|world| {
+        if world.defect != Some(Defect::ClockStands) {
+            world.now += nanoseconds;
+        }
+    });
 }
 
 /// Writes to the kernel's log.

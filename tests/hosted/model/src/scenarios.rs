@@ -28,6 +28,7 @@ use crate::{
     iommu::{
         attach_status,
         property,
+        Op,
         KEEPS,
         REFUSED, //
     },
@@ -486,6 +487,8 @@ fn silent() {
 fn late() {
     let mut behaviour = Behaviour::healthy();
     behaviour.silent_after = Some(40 + random(6));
+    // Two CPUs and the caller leave room for more.
+    behaviour.ring_size = behaviour.ring_size.max(16);
     let rig = Rig::new(behaviour);
     let room = rig.room();
     rig.iommu().lenient = true;
@@ -501,11 +504,15 @@ fn late() {
     let pages = join(cpus);
 
     assert_eq!(rig.map(1, rig.page()), Err(EIO), "mapped while it is late");
+    let mut given_up = Vec::new();
     let mut lost = Vec::new();
     for _ in 0..=room {
         let page = rig.page();
         match rig.engine.unmap(3, span(page)) {
-            Ok(()) => assert_eq!(rig.sync(), Err(EIO), "back at once"),
+            Ok(()) => {
+                assert_eq!(rig.sync(), Err(EIO), "back at once");
+                given_up.push(page);
+            }
             Err(error) => {
                 assert_eq!(error, EIO);
                 lost.push(page);
@@ -513,11 +520,20 @@ fn late() {
         }
     }
     assert!(!lost.is_empty(), "there is room for all");
+    let last = *given_up.last().expect("there is room for none");
     let told = model::take_log();
     assert_eq!(count(&told, "no answer within"), 1, "messages");
     assert!(count(&told, "not done") > lost.len(), "messages");
 
     rig.bus.wake();
+    let next = rig.page();
+    while let Err(error) = rig.map(3, next) {
+        assert_eq!(error, EIO);
+        cpu_relax();
+    }
+    let done = rig.iommu().seen.contains(&Op::Unmap(3, last));
+    assert!(done, "mapped before all that was given up is answered");
+    rig.unmap(3, next).expect("it is awake");
     caller.join();
     rig.engine
         .sync_sleeping(&"what is left")
