@@ -22,7 +22,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from common import PROJECT, ToolError, busybox, host_arch, output
+from common import PROJECT, QEMU, QEMU_SERIES, ToolError, busybox, host_arch, output
 
 GUEST_FILES = PROJECT / "tests/guest"
 MACHINES = {
@@ -43,9 +43,18 @@ class GuestError(ToolError):
 # --- What this QEMU can do --------------------------------------------------------------------------------
 
 
+def require_machine(arch):
+    """Fail if the QEMU that was asked for cannot emulate that: nothing else on PATH stands in for it."""
+    program = MACHINES[arch][0]
+    if QEMU and not (QEMU / program).exists():
+        hint = f"`make setup QEMU={QEMU_SERIES}` fetches it" if QEMU_SERIES else "QEMU= is its folder, or 10.0 or 11.1"
+        raise ToolError(f"there is no {QEMU / program}: {hint}")
+
+
 @functools.cache
 def version(arch="x86_64"):
     """What QEMU says of itself."""
+    require_machine(arch)
     return output(MACHINES[arch][0], "--version").splitlines()[0]
 
 
@@ -205,6 +214,7 @@ class Guest:
         reboots=False,
         extra=(),
     ):
+        require_machine(arch)
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.console_log = self.directory / "console.log"
