@@ -11,7 +11,7 @@
 //!      ├─ attached/       where the device has the endpoint ids
 //!      │  └─ domain/         domains, and their mappings
 //!      └─ outside         who depends on the global bypass
-//!   debugfs         counters
+//!   debugfs         counters, endpoints, domains
 //!   events          faults, named with the help of
 //!   └─ endpoint_table  endpoints by id
 //!   device          how to talk to the device
@@ -25,16 +25,16 @@
 //!
 //! # The life of a map
 //!
-//! The core calls `map_pages()` (`iommu_ops`). The domain puts the mapping into its tree, under its
-//! spinlock, and, if the device has the domain, has the engine *stage* a MAP: that takes a slot,
-//! writes the request there and adds it to the ring. Then the core calls `sync_map()`. The engine
-//! notifies the device, unless another CPU is about to, and waits until everything staged before is
-//! answered. A refused MAP is remembered with its domain and range; the `sync_map()` of that range
-//! collects it and fails, and the core unmaps the range again.
+//! The core asks `map()` of a domain (`iommu_ops`), once for a contiguous range. The domain puts it
+//! into its tree, under its spinlock, and, if the device has the domain, has the engine *stage* a
+//! MAP: that takes a slot, writes the request there and adds it to the ring. Then the core calls
+//! `sync_map()`. The engine notifies the device, unless another CPU is about to, and waits until
+//! everything staged before is answered. A refused MAP is remembered with its domain and range; the
+//! `sync_map()` of that range collects it and fails, and the core unmaps the range again.
 //!
 //! # The life of an unmap
 //!
-//! `unmap_pages()` removes whole mappings from the tree, as the device never splits one. In strict
+//! `unmap()` removes whole mappings from the tree, as the device never splits one. In strict
 //! mode the core's gather joins ranges that touch; `sync()` sends one UNMAP for what was gathered
 //! and waits for it. In lazy mode the ranges wait in `domain/unmapped`, where they are joined, too,
 //! until `flush_all()` sends them and waits. Memory is used again only after that. A refused UNMAP
