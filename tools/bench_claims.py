@@ -159,8 +159,8 @@ def lookup(rows):
 
 
 def lookup_shortfall(_rows):
-    text = "The search itself is the shorter one. What is left with few mappings is the lock: Rust takes it by calls of "
-    text += "helpers for C's inline functions (CONFIG_RUST_INLINE_HELPERS would inline them)"
+    text = "The search itself is the shorter one. But each keeps what it found, for it is often asked for again: VFIO "
+    text += "asks for every page of what it unmaps"
     return text + "."
 
 

@@ -78,6 +78,12 @@ impl Span {
         Self::new(self.first.max(other.first), self.last.min(other.last))
     }
 
+    /// Whether all addresses of `other` are here.
+    #[inline]
+    pub(crate) fn contains(self, other: Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
     /// Whether the two have an address in common.
     #[inline]
     pub(crate) fn overlaps(self, other: Self) -> bool {
@@ -228,6 +234,11 @@ mod tests {
         assert_eq!(span(0, 9).hull(span(20, 29)), span(0, 29));
         assert_eq!(span(0, 9).common(span(5, 29)), Some(span(5, 9)));
         assert_eq!(span(0, 9).common(span(10, 29)), None);
+        assert!(span(5, 9).contains(span(5, 9)));
+        assert!(span(5, 9).contains(span(6, 6)));
+        assert!(!span(5, 9).contains(span(4, 9)));
+        assert!(!span(5, 9).contains(span(5, 10)));
+        assert!(!span(5, 9).contains(Span::ALL));
     }
 
     #[test]

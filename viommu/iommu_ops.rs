@@ -142,7 +142,7 @@ impl driver::Domain for DomainHandle {
     ) -> Result {
         let span = Span::from_size(iova, size).ok_or(EINVAL)?;
         // The core leaves the aperture to who calls it.
-        if self.0.device.config.input.common(span) != Some(span) {
+        if !self.0.device.config.input.contains(span) {
             return Err(ERANGE);
         }
         let mapping = Mapping {

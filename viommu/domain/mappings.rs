@@ -85,6 +85,16 @@ struct Target {
     flags: MapFlags,
 }
 
+/// What was translated last: VFIO asks for page after page of a mapping.
+#[derive(Default)]
+struct Translated {
+    first: u64,
+    /// In bytes, or 0 for nothing.
+    size: u64,
+    /// As in [`Target`].
+    offset: u64,
+}
+
 /// Memory for one mapping.
 pub(super) struct Reservation(RBTreeNodeReservation<Key, Target>);
 
@@ -176,10 +186,11 @@ impl From<InsertError> for Error {
 ///
 /// # Invariants
 ///
-/// No two keys of `tree` overlap.
+/// No two keys of `tree` overlap. `translated` is a part of one of them, with its offset, or empty.
 pub(super) struct Mappings {
     tree: RBTree<Key, Target>,
     stash: Stash,
+    translated: Translated,
 }
 
 impl Mappings {
@@ -189,6 +200,7 @@ impl Mappings {
         Self {
             tree: RBTree::new(),
             stash: Stash::new(),
+            translated: Translated::default(),
         }
     }
 
@@ -242,6 +254,8 @@ impl Mappings {
     pub(super) fn remove_run(&mut self, span: Span) -> Option<Span> {
         let mut last = None;
         let mut begin = span.first();
+        // INVARIANT: It may be about to be removed.
+        self.translated.size = 0;
         let mut cursor = self.tree.cursor_lower_bound_mut(&Key::at(begin));
 
         for _ in 0..REMOVE_BATCH {
@@ -275,10 +289,22 @@ impl Mappings {
 
     /// The physical address that `iova` is mapped to.
     #[inline]
-    pub(super) fn translate(&self, iova: u64) -> Option<u64> {
+    pub(super) fn translate(&mut self, iova: u64) -> Option<u64> {
+        if iova.wrapping_sub(self.translated.first) < self.translated.size {
+            return Some(iova.wrapping_add(self.translated.offset));
+        }
         let cursor = self.tree.cursor_lower_bound(&Key::at(iova))?;
         let (Key(span), target) = cursor.current();
-        (span.first() <= iova).then(|| iova.wrapping_add(target.offset))
+        if iova < span.first() {
+            return None;
+        }
+        // INVARIANT: All but the last address of a key.
+        self.translated = Translated {
+            first: span.first(),
+            size: span.last().wrapping_sub(span.first()),
+            offset: target.offset,
+        };
+        Some(iova.wrapping_add(target.offset))
     }
 
     /// The mapping that holds `iova` or, if there is none, the next one after it.

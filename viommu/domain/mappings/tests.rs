@@ -249,7 +249,7 @@ mod tree {
 
     #[test]
     fn translate() -> Result {
-        let mappings = with(&[(0x1000, 0x1fff), (0x3000, 0x4fff)])?;
+        let mut mappings = with(&[(0x1000, 0x1fff), (0x3000, 0x4fff)])?;
 
         for (iova, found) in [
             (0, None),
@@ -263,6 +263,11 @@ mod tree {
         ] {
             assert_eq!(mappings.translate(iova), found);
         }
+
+        // It was found, and is not there any more.
+        assert!(mappings.translate(0x3000).is_some());
+        mappings.remove_run(span(0x3000, 0x4fff));
+        assert_eq!(mappings.translate(0x3000), None);
 
         // To a lower address, so that the difference is negative.
         let mut mappings = Mappings::new();

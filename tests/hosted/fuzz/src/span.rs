@@ -35,6 +35,7 @@ pub fn run(input: &mut Input<'_>) {
     let hull = narrow((a_first.min(b_first), a_end.max(b_end))).expect("not empty");
     assert_eq!(a.common(b), common);
     assert_eq!(a.overlaps(b), common.is_some());
+    assert_eq!(a.contains(b), common == Some(b));
     assert_eq!(a.join(b), touches.then_some(hull));
     assert_eq!(a.hull(b), hull);
     assert_eq!(
