@@ -32,8 +32,9 @@ MACHINES = {
 # Without it an arm64 guest has a devicetree. With it there is ACPI, too; acpi=force tells the kernel to prefer that.
 UEFI = {"arm64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}
 # What each kernel is told. On a busy host the emulated timer may miss the few milliseconds that an x86 kernel gives it
-# to prove itself: "IO-APIC + timer doesn't work!".
-KERNEL_WORDS = {"x86_64": "console=ttyS0 no_timer_check panic=-1", "arm64": "console=ttyAMA0 panic=-1"}
+# to prove itself: "IO-APIC + timer doesn't work!". Nor does the clock source's watchdog hear from all CPUs in time:
+# some guests went no further then, before or after the driver had come.
+KERNEL_WORDS = {"x86_64": "console=ttyS0 no_timer_check tsc=nowatchdog panic=-1", "arm64": "console=ttyAMA0 panic=-1"}
 
 
 class GuestError(ToolError):

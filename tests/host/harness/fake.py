@@ -17,7 +17,7 @@ RUST_DRIVER, C_DRIVER = "virtio_iommu", "virtio-iommu"
 LIBRARIES = ("vhost_iotlb", "vringh")
 # On a busy host the guest may find too few timer interrupts when it boots, and panic. And insmod waits for each case,
 # of which some take minutes: that is not a task that hangs.
-COMMAND_LINE = "kunit.enable=1 kunit.autorun=1 log_buf_len=4M no_timer_check sysctl.kernel.hung_task_timeout_secs=0"
+COMMAND_LINE = "kunit.enable=1 kunit.autorun=1 log_buf_len=4M sysctl.kernel.hung_task_timeout_secs=0"
 
 _SUITE = re.compile(r'\.name = "(viommu_fake_\w+)"')
 _CASE = re.compile(r"^\tKUNIT_CASE\w*\((\w+)", re.M)
