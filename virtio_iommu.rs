@@ -26,7 +26,7 @@ use kernel::{
         Core, //
     },
     iommu::driver::{
-        when_driver_is_gone,
+        watch_devices,
         Registration, //
     },
     prelude::*,
@@ -114,11 +114,10 @@ impl VirtioIommu {
         if !viommu.close_bypass(dev) {
             let viommu = viommu.clone();
             let bound: &virtio::Device<Bound> = dev;
-            let watch = when_driver_is_gone(bound, move |dev, outside| {
-                // Else its next driver would find it blocked, when the field is closed. It may be
-                // behind another IOMMU, or none.
-                let _ = outside.find_iommu();
-                viommu.close_bypass(dev);
+            let watch = watch_devices(bound, move |dev, change| {
+                if viommu.note_change(change) {
+                    viommu.close_bypass(dev);
+                }
             });
             if watch.is_err() {
                 dev_warn!(

@@ -4,7 +4,11 @@
 
 use kernel::{
     bindings,
-    device::Bound,
+    device::{
+        self,
+        Bound, //
+    },
+    iommu::driver::Change,
     new_mutex,
     prelude::*,
     sync::{
@@ -37,6 +41,7 @@ pub(crate) struct Viommu {
     attached: Mutex<Attached>,
     #[pin]
     bypass: Mutex<GlobalBypass>,
+    #[pin]
     pub(super) outside: Outside,
 }
 
@@ -59,7 +64,7 @@ impl Viommu {
                 endpoints,
                 attached <- new_mutex!(attached),
                 bypass <- new_mutex!(bypass),
-                outside: Outside::new(vdev.parent()),
+                outside <- Outside::new(vdev.parent()),
             }),
             GFP_KERNEL,
         )
@@ -110,6 +115,33 @@ impl Viommu {
             bypass.close(vdev);
         }
         !bypass.is_due()
+    }
+
+    /// Takes note of a device that could not become an endpoint. May sleep.
+    ///
+    /// It depends on the global bypass, unless that is closed already.
+    pub(super) fn note_refused(&self, dev: &device::Device) {
+        if self.bypass.lock().is_due() {
+            self.outside.note_refused(dev);
+        }
+    }
+
+    /// Takes note of what has become of a device. Returns whether that may be a reason to close the
+    /// global bypass. May sleep.
+    pub(crate) fn note_change(&self, change: Change<'_>) -> bool {
+        if !self.bypass.lock().is_due() {
+            return false;
+        }
+        match change {
+            Change::Bound(dev) => self.outside.was_refused(dev),
+            Change::Unbound(dev) => {
+                // Else its next driver would find it blocked, when the field is closed. It may be
+                // behind another IOMMU, or none.
+                let _ = dev.find_iommu();
+                true
+            }
+            Change::Removed(dev) => self.outside.forget(dev),
+        }
     }
 
     /// Whether nobody depends on the global bypass.

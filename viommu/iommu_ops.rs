@@ -62,7 +62,7 @@ impl driver::Driver for Viommu {
             // With `ENODEV` it is not behind this IOMMU.
             if *error != ENODEV {
                 dev_err!(dev, "gets no IOMMU: its DMA is left to the global bypass\n");
-                this.outside.note_refused();
+                this.note_refused(dev);
             }
         })?;
         Ok(ready(endpoint))

@@ -9,14 +9,18 @@ use kernel::{
     device,
     iommu::driver::{
         for_each_without_group,
+        is_without_group,
         Requester, //
     },
+    new_mutex,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
         },
+        Mutex,
         SetOnce, //
     }, //
 };
@@ -31,27 +35,43 @@ struct Numbering {
     offset: u32,
 }
 
+/// Devices that could not become endpoints.
+#[derive(Default)]
+struct Refused {
+    devices: KVec<ARef<device::Device>>,
+    /// Whether there was one more, of which nothing is known for lack of memory.
+    overflow: bool,
+}
+
+impl Refused {
+    fn position(&self, dev: &device::Device) -> Option<usize> {
+        let is_it = |one: &ARef<device::Device>| core::ptr::eq(&**one, dev);
+        self.devices.iter().position(is_it)
+    }
+}
+
 /// What is known of devices that are not endpoints.
+#[pin_data]
 pub(super) struct Outside {
     /// How the IOMMU itself appears on the PCI bus, if it is a PCI device.
     own: Option<Requester>,
     /// How endpoints are numbered, once there is one.
     numbering: SetOnce<Numbering>,
-    /// Whether there was a device that could not become an endpoint.
-    refused: Atomic<bool>,
+    #[pin]
+    refused: Mutex<Refused>,
     /// Whether an endpoint was left that had a driver.
     deserted: Atomic<bool>,
 }
 
 impl Outside {
     /// `dev` is the device that the IOMMU is, on its bus.
-    pub(super) fn new(dev: &device::Device) -> Self {
-        Outside {
+    pub(super) fn new(dev: &device::Device) -> impl PinInit<Self> + '_ {
+        pin_init!(Outside {
             own: Requester::of(dev),
             numbering: SetOnce::new(),
-            refused: Atomic::new(false),
+            refused <- new_mutex!(Refused::default()),
             deserted: Atomic::new(false),
-        }
+        })
     }
 
     /// Takes note of the first id of an endpoint, which is its own and not that of a bridge.
@@ -81,9 +101,35 @@ impl Outside {
         self.endpoint_id(self.own?)
     }
 
-    /// A device could not become an endpoint.
-    pub(super) fn note_refused(&self) {
-        self.refused.store(true, Relaxed);
+    /// A device could not become an endpoint. May sleep.
+    pub(super) fn note_refused(&self, dev: &device::Device) {
+        let mut refused = self.refused.lock();
+        if refused.position(dev).is_none() {
+            let noted = refused.devices.push(dev.into(), GFP_KERNEL);
+            refused.overflow |= noted.is_err();
+        }
+    }
+
+    /// Whether a device could not become an endpoint. May sleep.
+    pub(super) fn was_refused(&self, dev: &device::Device) -> bool {
+        self.refused.lock().position(dev).is_some()
+    }
+
+    /// A device was removed. Returns whether it could not become an endpoint. May sleep.
+    pub(super) fn forget(&self, dev: &device::Device) -> bool {
+        let mut refused = self.refused.lock();
+        let position = refused.position(dev);
+        if let Some(position) = position {
+            let _ = refused.devices.remove(position);
+        }
+        position.is_some()
+    }
+
+    /// Whether there is a device that could not become an endpoint, and is none yet. May sleep.
+    fn has_refused(&self) -> bool {
+        let mut refused = self.refused.lock();
+        refused.devices.retain(|dev| is_without_group(dev));
+        refused.overflow || !refused.devices.is_empty()
     }
 
     /// An endpoint was left that has a driver, so that it may go on with its DMA.
@@ -96,20 +142,21 @@ impl Outside {
         self.deserted.load(Relaxed)
     }
 
-    /// Whether every device behind the IOMMU that does DMA is an endpoint. Names one that is not.
-    /// May sleep.
+    /// Whether every device behind the IOMMU that does DMA is an endpoint. Names one that is not,
+    /// unless it was named when it was refused. May sleep.
     ///
     /// Firmware told the core which devices these are, when their drivers came. The IOMMU is asked
     /// now. In a PCI segment without a single endpoint, it has none: even a host bridge is one.
     pub(super) fn is_empty(&self, device: &Device) -> bool {
-        let mut empty = !self.refused.load(Relaxed);
+        let refused = self.has_refused();
+        let mut empty = true;
         for_each_without_group(|dev| {
             let mut is_here = false;
             Requester::for_each_alias(dev, |alias| {
                 let id = self.endpoint_id(alias);
                 is_here |= id.is_some_and(|id| device.knows_endpoint(id));
             });
-            if self.own == Requester::of(dev) || !is_here || !empty {
+            if self.own == Requester::of(dev) || !is_here || !empty || self.was_refused(dev) {
                 return;
             }
             empty = false;
@@ -118,6 +165,6 @@ impl Outside {
                 "its driver came before that of the IOMMU: global bypass stays open for it\n"
             );
         });
-        empty
+        empty && !refused
     }
 }

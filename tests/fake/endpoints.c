@@ -19,12 +19,13 @@ struct device *fake_endpoint_dev(struct fake_endpoint *endpoint)
 }
 
 /*
+ * Has firmware name the IOMMU of an endpoint that is not translated.
+ *
  * Does what of_iommu_configure() and viot_iommu_configure() do with
  * iommu_fwspec_init(). That one wants the lock of the IOMMU core, which modules
  * do not have, and an IOMMU that is registered already.
  */
-static int fake_set_fwspec(struct fake_viommu *fake,
-			   struct fake_endpoint *endpoint)
+int fake_name_iommu(struct fake_viommu *fake, struct fake_endpoint *endpoint)
 {
 	struct device *dev = fake_endpoint_dev(endpoint);
 	struct iommu_fwspec *fwspec;
@@ -96,7 +97,7 @@ int fake_plug(struct fake_viommu *fake, struct fake_endpoint *endpoint)
 
 	/* While there is no IOMMU, the core drops what it finds here. */
 	if (late)
-		ret = fake_set_fwspec(fake, endpoint);
+		ret = fake_name_iommu(fake, endpoint);
 	if (!ret)
 		ret = platform_device_add(endpoint->pdev);
 	if (ret) {
@@ -106,7 +107,7 @@ int fake_plug(struct fake_viommu *fake, struct fake_endpoint *endpoint)
 		return ret;
 	}
 	if (!late)
-		ret = fake_set_fwspec(fake, endpoint);
+		ret = fake_name_iommu(fake, endpoint);
 	return ret;
 }
 

@@ -436,6 +436,7 @@ struct fake_endpoint {
 	u8 denies[FAKE_MAX_IDS];	/* FAKE_DENIES_* */
 };
 
+int fake_name_iommu(struct fake_viommu *fake, struct fake_endpoint *endpoint);
 int fake_plug(struct fake_viommu *fake, struct fake_endpoint *endpoint);
 void fake_unplug(struct fake_endpoint *endpoint);
 struct device *fake_endpoint_dev(struct fake_endpoint *endpoint);

@@ -227,6 +227,7 @@ static void endpoints_refuse(struct fake_test *t,
 	/* The device mends its ways. */
 	test_clear_rules(t);
 	test_unplug(t, param->endpoint);
+	t->bypass = t->fake->model.bypass;
 	KUNIT_EXPECT_TRUE(t->test, test_plug(t, param->endpoint));
 	endpoints_work(t, NR_ENDPOINTS);
 	test_stop(t);
@@ -248,6 +249,71 @@ static void fake_endpoints_refused(struct kunit *test)
 	}
 	for (i = 0; i < 2 * ARRAY_SIZE(statuses); i++)
 		endpoints_refuse(t, &config, statuses[i / 2], i % 2);
+}
+
+/* The device does not say what endpoints are, from the second on, that are there at boot. */
+static void endpoints_start_refused(struct fake_test *t, unsigned int nr)
+{
+	unsigned int i;
+
+	test_needs_unsafe(t, "unregisters an IOMMU twice");
+	test_create(t, &fake_default_config);
+	for (i = 1; i <= nr; i++) {
+		test_set_endpoint(t, i, 1);
+		test_rule(t, &(struct fake_rule) {
+			FAKE_RULE(VIRTIO_IOMMU_T_PROBE), .times = 0,
+			.endpoint = t->endpoints[i].fake.ids[0],
+			.status = VIRTIO_IOMMU_S_DEVERR });
+	}
+	endpoints_meet(t, false);
+	KUNIT_EXPECT_EQ(t->test, t->fake->model.bypass, 1);
+	test_expect_agree(t, "with the bypass open");
+}
+
+static void endpoints_closed(struct fake_test *t)
+{
+	KUNIT_EXPECT_EQ(t->test, t->fake->model.bypass, 0);
+	t->bypass = 0;
+	endpoints_work(t, NR_ENDPOINTS);
+}
+
+/* The bypass that stays open for endpoints that are refused is closed after the last. */
+static void fake_endpoints_refused_gone(struct kunit *test)
+{
+	struct fake_test *t = test->priv;
+
+	endpoints_start_refused(t, 2);
+	test_clear_rules(t);
+	test_unplug(t, 1);
+	KUNIT_EXPECT_EQ(test, t->fake->model.bypass, 1);
+	test_unplug(t, 2);
+	test_plug(t, 1);
+	test_plug(t, 2);
+	endpoints_closed(t);
+}
+
+static int endpoints_driver_probe(struct platform_device *pdev)
+{
+	return 0;
+}
+
+/* The same, if it is taken over when its driver lets it go. */
+static void fake_endpoints_refused_taken(struct kunit *test)
+{
+	struct platform_driver driver = {
+		.probe = endpoints_driver_probe,
+		.driver.name = "fake-endpoint",
+	};
+	struct fake_test *t = test->priv;
+
+	endpoints_start_refused(t, 1);
+	test_clear_rules(t);
+	KUNIT_ASSERT_EQ(test, fake_name_iommu(t->fake, &t->endpoints[1].fake), 0);
+	KUNIT_ASSERT_EQ(test, platform_driver_register(&driver), 0);
+	KUNIT_EXPECT_EQ(test, t->fake->model.bypass, 1);
+	platform_driver_unregister(&driver);
+	KUNIT_EXPECT_TRUE(test, fake_endpoint_translated(&t->endpoints[1].fake));
+	endpoints_closed(t);
 }
 
 static bool endpoints_map(struct fake_test *t, u64 address)
@@ -356,6 +422,8 @@ static struct kunit_case fake_endpoints_cases[] = {
 	KUNIT_CASE_PARAM(fake_endpoints_unknown_id, unknown_gen_params),
 	KUNIT_CASE(fake_endpoints_unknown),
 	KUNIT_CASE_PARAM(fake_endpoints_refused, refused_gen_params),
+	KUNIT_CASE(fake_endpoints_refused_gone),
+	KUNIT_CASE(fake_endpoints_refused_taken),
 	KUNIT_CASE(fake_endpoints_ram),
 	KUNIT_CASE(fake_endpoints_granule),
 	KUNIT_CASE(fake_endpoints_held),

@@ -224,7 +224,9 @@ pub use self::{
     without_group::{
         for_each_without_group,
         has_driver,
-        when_driver_is_gone,
+        is_without_group,
+        watch_devices,
+        Change,
         Unbound, //
     }, //
 };
