@@ -418,6 +418,82 @@ static void fake_endpoints_held(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->fake->stats.reattached, 0);
 }
 
+struct segment_case {
+	const char *name;
+	u32 id;
+};
+
+/* Of the same requester id in another PCI segment, as VIOT and devicetree number them */
+static const struct segment_case segment_cases[] = {
+	{ "segment 1", 0x10000 | 8 },
+	{ "segment 0xfffe", 0xfffe0000 | 8 },
+	{ "the last id", U32_MAX },
+};
+
+KUNIT_ARRAY_PARAM_DESC(segment, segment_cases, name);
+
+/* Counts the requests that are for an endpoint. */
+static void endpoints_count(struct fake_viommu *fake,
+			    struct fake_request *request, void *arg)
+{
+	(*(unsigned int *)arg)++;
+}
+
+/* An id of more than 16 bits is that of one endpoint, from its PROBE to its DETACH. */
+static void fake_endpoints_segment(struct kunit *test)
+{
+	static const u8 types[] = {
+		VIRTIO_IOMMU_T_PROBE, VIRTIO_IOMMU_T_ATTACH,
+		VIRTIO_IOMMU_T_DETACH,
+	};
+	const struct segment_case *param = test->param_value;
+	struct virtio_iommu_fault fault = {
+		.reason = VIRTIO_IOMMU_FAULT_R_MAPPING,
+		.flags = cpu_to_le32(VIRTIO_IOMMU_FAULT_F_ADDRESS),
+		.endpoint = cpu_to_le32(param->id),
+		.address = cpu_to_le64(0xabcd5000),
+	};
+	unsigned int counts[ARRAY_SIZE(types)] = {};
+	struct fake_test *t = test->priv;
+	char name[32];
+	unsigned int i;
+
+	test_needs_unsafe(t, "does not name the device in a fault");
+	test_create(t, &fake_default_config);
+	/* The others have it, too, as far as 16 bits go. */
+	test_set_ids(t, 0, 1, (u32[]) { param->id & 0xffff });
+	test_set_ids(t, 1, 1, &param->id);
+	test_set_ids(t, 2, 1, (u32[]) { (param->id & 0xffff) | 0x20000 });
+	for (i = 0; i < ARRAY_SIZE(types); i++)
+		test_rule(t, &(struct fake_rule) {
+			FAKE_RULE(types[i]), .times = 0, .endpoint = param->id,
+			.hook = endpoints_count, .arg = &counts[i] });
+	endpoints_meet(t, false);
+	endpoints_work(t, NR_ENDPOINTS);
+	KUNIT_EXPECT_EQ(test, counts[0], 1);
+	KUNIT_EXPECT_GT(test, counts[1], 1);
+
+	strscpy(name, dev_name(test_dev(t, 1)), sizeof(name));
+	test_log_mark(t);
+	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+					 sizeof(fault)), 0);
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_has(t, name, "abcd5000"),
+			      "a fault does not name the device");
+	test_unplug(t, 1);
+	KUNIT_EXPECT_EQ(test, counts[2], 1);
+	test_expect_agree(t, "without it");
+	test_log_mark(t);
+	KUNIT_EXPECT_EQ(test, fake_event(t->fake, &fault, sizeof(fault),
+					 sizeof(fault)), 0);
+	KUNIT_EXPECT_FALSE(test, test_log_has(t, name, "abcd5000"));
+	scnprintf(name, sizeof(name), "%u", param->id);
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_has(t, name, "abcd5000"),
+			      "a fault does not name the id");
+
+	test_plug(t, 1);
+	endpoints_work(t, NR_ENDPOINTS);
+}
+
 static struct kunit_case fake_endpoints_cases[] = {
 	KUNIT_CASE_PARAM(fake_endpoints_unknown_id, unknown_gen_params),
 	KUNIT_CASE(fake_endpoints_unknown),
@@ -427,6 +503,7 @@ static struct kunit_case fake_endpoints_cases[] = {
 	KUNIT_CASE(fake_endpoints_ram),
 	KUNIT_CASE(fake_endpoints_granule),
 	KUNIT_CASE(fake_endpoints_held),
+	KUNIT_CASE_PARAM(fake_endpoints_segment, segment_gen_params),
 	{}
 };
 
