@@ -22,6 +22,7 @@ ROOMS = (
     "domain_ids",
     "bypass",
     "config",
+    "spans",
 )
 
 # What a room may use of the driver's root: the module that it is a part of.

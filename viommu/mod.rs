@@ -19,6 +19,7 @@
 //!   └─ domain_ids      domain numbers
 //!   config          the device configuration, and its
 //!   └─ bypass          global bypass field
+//!   spans           sets of addresses
 //! ```
 //!
 //! Each room imports only from those below it; `make lint` checks that.
@@ -36,8 +37,8 @@
 //!
 //! `unmap()` removes whole mappings from the tree, as the device never splits one. In strict
 //! mode the core's gather joins ranges that touch; `sync()` sends one UNMAP for what was gathered
-//! and waits for it. In lazy mode the ranges wait in `domain/unmapped`, where they are joined, too,
-//! until `flush_all()` sends them and waits. Memory is used again only after that. A refused UNMAP
+//! and waits for it. In lazy mode the ranges wait with the domain, where they are joined, too, until
+//! `flush_all()` sends them and waits. Memory is used again only after that. A refused UNMAP
 //! bars its range: every later map there fails, until the domain's last endpoint has left.
 //!
 //! # The life of an attach
@@ -79,3 +80,4 @@ mod iommu_ops;
 mod outside;
 mod probe;
 mod reserved;
+mod spans;

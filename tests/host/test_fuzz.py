@@ -10,9 +10,9 @@ from harness import hosted
 CORPUS = hosted.WORKSPACE / "fuzz/corpus"
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))
 
-# The longest input, in bytes. A range that waits to be unmapped takes 4 of them, and 65 are one too many; a tree, or a
-# window, that is large takes more, and so does a property that is longer than those that there are today. What the
-# fuzzer makes up on its own stays short for long: inputs of that size are in the corpus.
+# The longest input, in bytes. A range of a set takes 4 of them, and 65 are one too many; a tree, or a window, that is
+# large takes more, and so does a property that is longer than those that there are today. What the fuzzer makes up on
+# its own stays short for long: inputs of that size are in the corpus.
 MAX_LEN = 4096
 
 # How often each target runs, unless FUZZ_SECONDS says for how long (`make fuzz`).
@@ -20,11 +20,11 @@ TARGETS = {
     "config": 150_000,
     "event": 150_000,
     "mappings": 40_000,
-    "unmapped": 40_000,
     "property": 150_000,
     "reserved": 40_000,
     "request": 100_000,
     "span": 150_000,
+    "spans": 20_000,
     "window": 30_000,
 }
 

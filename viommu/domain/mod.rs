@@ -8,7 +8,6 @@
 mod identity;
 mod mappings;
 mod presence;
-mod unmapped;
 
 use core::pin::Pin;
 
@@ -34,13 +33,13 @@ use self::{
         Mappings,
         Reservation, //
     },
-    presence::Presence,
-    unmapped::Unmapped, //
+    presence::Presence, //
 };
 use super::{
     device::Device,
     domain_ids::DomainId,
-    engine::StageError, //
+    engine::StageError,
+    spans::Spans, //
 };
 use crate::uapi::{
     Request,
@@ -49,6 +48,9 @@ use crate::uapi::{
 
 /// For how many mappings memory is made at a time.
 const REFILL: usize = 8;
+
+/// How many ranges can wait for a flush.
+const MAX_PENDING: usize = 64;
 
 /// How a domain translates.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,8 +78,12 @@ impl fmt::Display for Kind {
 
 struct State {
     mappings: Mappings,
-    /// What was unmapped for a later flush.
-    pending: Unmapped,
+    /// What was unmapped for a later flush, and the device has not been told of.
+    ///
+    /// The core lets these mappings live on in the device until then, and does not use their
+    /// addresses again before. Ranges that touch become one, for one UNMAP. Each consists of whole
+    /// mappings, so that the device does not have to split one (virtio 1.3, section 5.13.6.6).
+    pending: Spans<MAX_PENDING>,
     presence: Presence,
     /// Attached endpoint ids.
     endpoints: usize,
@@ -113,7 +119,7 @@ impl Domain {
                 kind,
                 state <- new_spinlock_irq!(State {
                     mappings: Mappings::new(),
-                    pending: Unmapped::new(),
+                    pending: Spans::new(),
                     presence: Presence::Absent,
                     endpoints: 0,
                     incomplete: false,

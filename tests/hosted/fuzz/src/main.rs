@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Fuzzes the driver's pure code: the parsers and encoders of `uapi/`, and reserved regions,
-//! mappings and sequence numbers of `viommu/`, from the same files.
+//! mappings, sets of ranges and sequence numbers of `viommu/`, from the same files.
 //!
 //! Each target compares the code with a naive version of itself, written here from the
 //! specification in the plainest way. The variable `FUZZ_TARGET` says which one runs.
@@ -35,7 +35,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("request", wire::request),
     ("reserved", viommu::reserved_target::run),
     ("span", span::run),
-    ("unmapped", viommu::unmapped_target::run),
+    ("spans", viommu::spans_target::run),
     ("window", viommu::window_target::run),
 ];
 

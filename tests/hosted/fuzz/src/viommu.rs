@@ -9,8 +9,8 @@ mod mappings;
 #[path = "../../../../viommu/reserved.rs"]
 mod reserved;
 #[allow(dead_code)]
-#[path = "../../../../viommu/domain/unmapped.rs"]
-mod unmapped;
+#[path = "../../../../viommu/spans.rs"]
+mod spans;
 #[allow(dead_code)]
 #[path = "../../../../viommu/engine/window.rs"]
 mod window;
@@ -19,7 +19,7 @@ mod window;
 pub mod mappings_target;
 #[path = "reserved_target.rs"]
 pub mod reserved_target;
-#[path = "unmapped_target.rs"]
-pub mod unmapped_target;
+#[path = "spans_target.rs"]
+pub mod spans_target;
 #[path = "window_target.rs"]
 pub mod window_target;
