@@ -38,7 +38,6 @@ use self::{
 use super::{
     device::Device,
     domain_ids::DomainId,
-    engine::StageError,
     spans::Spans, //
 };
 use crate::uapi::{
@@ -194,10 +193,7 @@ impl Domain {
             };
             state.mappings.remove_run(mapping.span);
             drop(state);
-            match error {
-                StageError::Full => self.device.engine.make_room()?,
-                StageError::Failed(error) => return Err(error),
-            }
+            self.device.engine.make_room(error)?;
         }
     }
 
@@ -319,7 +315,7 @@ impl Domain {
                 }
                 Err(error) => {
                     drop(state);
-                    if matches!(error, StageError::Failed(_)) || engine.make_room().is_err() {
+                    if engine.make_room(error).is_err() {
                         self.lose_pending();
                     }
                 }

@@ -24,7 +24,6 @@ use kernel::{
 };
 
 use super::{
-    engine::StageError,
     rig::{
         attach,
         span,
@@ -78,8 +77,7 @@ impl Domain {
             drop(present);
             match staged {
                 Ok(()) => return self.rig.engine.sync_map(DOMAIN, span(page)),
-                Err(StageError::Full) => self.rig.engine.make_room()?,
-                Err(StageError::Failed(error)) => return Err(error),
+                Err(error) => self.rig.engine.make_room(error)?,
             }
         }
     }

@@ -30,14 +30,14 @@ pub const MUTANTS: &[Mutant] = &[
     // Nobody notifies for the CPU that is about to, and is interrupted before it does.
     mutant(
         "owed-notification",
-        "mod",
+        "wait",
         "looks >= own_notify_at",
         "looks >= u32::MAX",
     ),
     // A sync does not wait for the last request.
     mutant(
         "early-sync",
-        "mod",
+        "wait",
         "        if state.answered_before() >= target {
             return Ok(Some(state));
         }
@@ -52,7 +52,7 @@ pub const MUTANTS: &[Mutant] = &[
     // Who watches the counter is told that a request is answered before it is.
     mutant(
         "early-progress",
-        "mod",
+        "wait",
         "            self.answered_before.store(state.answered_before(), Release);
         }
         progress
@@ -116,7 +116,7 @@ pub const MUTANTS: &[Mutant] = &[
     // Who may sleep gives up with those who may not.
     mutant(
         "impatient",
-        "mod",
+        "wait",
         "Wait::Sleeps(_) => state.check_alive()?,",
         "Wait::Sleeps(_) => state.check_punctual(target)?,",
     ),
@@ -158,7 +158,7 @@ pub const MUTANTS: &[Mutant] = &[
     // Before the end, somebody is still waited for.
     mutant(
         "endless-end",
-        "mod",
+        "wait",
         "            if let Wait::Sleeps(_) = wait {
                 state.check_end();
             }
@@ -256,7 +256,7 @@ pub const MUTANTS: &[Mutant] = &[
     // Memory for a request is waited for, for ever.
     mutant(
         "hope-for-ever",
-        "mod",
+        "wait",
         "Wait::Spins if for_long => return Err(ENOMEM),",
         "Wait::Spins if for_long && false => return Err(ENOMEM),",
     ),

@@ -107,8 +107,7 @@ impl Rig {
         loop {
             match self.engine.stage(request) {
                 Ok(()) => break,
-                Err(StageError::Full) => self.engine.make_room()?,
-                Err(StageError::Failed(error)) => return Err(error),
+                Err(error) => self.engine.make_room(error)?,
             }
         }
         self.note(Op::Map(domain, page));
