@@ -30,8 +30,9 @@
 //! into its tree, under its spinlock, and, if the device has the domain, has the engine *stage* a
 //! MAP: that takes a slot, writes the request there and adds it to the ring. Then the core calls
 //! `sync_map()`. The engine notifies the device, unless another CPU is about to, and waits until
-//! everything staged before is answered. A refused MAP is remembered with its domain and range; the
-//! `sync_map()` of that range collects it and fails, and the core unmaps the range again.
+//! everything staged before is answered. A refused MAP is noted in the domain's account
+//! (`engine/accounts`); the `sync_map()` of that range collects it and fails, and the core unmaps
+//! the range again.
 //!
 //! # The life of an unmap
 //!

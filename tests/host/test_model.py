@@ -13,6 +13,7 @@ SCENARIOS = {
     "refused_maps": 600,
     "outdated_refusals": 600,
     "refused_unmaps": 600,
+    "many_refusals": 30,
     "calls": 600,
     "interrupts": 300,
     "smallest_ring": 600,
@@ -68,6 +69,10 @@ MUTANTS = {
     "lost-failure": "refused_maps",
     "lost-stale": "refused_unmaps",
     "never-outdated": "outdated_refusals",
+    "told-twice": "refused_maps",
+    "uncounted": "refused_maps",
+    "common-account": "refused_unmaps",
+    "no-cover": "many_refusals",
     "hope-for-ever": "unmappable_for_long",
     "no-hope": "unmappable",
 }

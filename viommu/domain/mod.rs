@@ -38,6 +38,7 @@ use self::{
 use super::{
     device::Device,
     domain_ids::DomainId,
+    engine::AccountMemory,
     spans::Spans, //
 };
 use crate::uapi::{
@@ -88,6 +89,9 @@ struct State {
     endpoints: usize,
     /// Whether the device refused a part of what was mapped when the first was attached.
     incomplete: bool,
+    /// For the engine's account of what the device refuses, while the device does not have the
+    /// domain.
+    account: Option<AccountMemory>,
 }
 
 /// What was removed from the mappings.
@@ -111,6 +115,7 @@ pub(super) struct Domain {
 impl Domain {
     /// Creates a domain with no mapping. It gets a number with its first endpoint. May sleep.
     pub(super) fn new(device: &Arc<Device>, kind: Kind) -> Result<Arc<Self>> {
+        let account = Some(AccountMemory::new()?);
         Arc::pin_init(
             pin_init!(Domain {
                 device: device.clone(),
@@ -122,6 +127,7 @@ impl Domain {
                     presence: Presence::Absent,
                     endpoints: 0,
                     incomplete: false,
+                    account,
                 }),
             }),
             GFP_KERNEL,
@@ -347,7 +353,8 @@ impl Domain {
 #[pinned_drop]
 impl PinnedDrop for Domain {
     fn drop(self: Pin<&mut Self>) {
-        self.device.engine.forget_domain(self.id());
+        // The number is somebody else's from now on: what was staged late is answered before.
+        let _ = self.device.engine.domain_has_left(self.id());
         self.number.release(&self.device.domain_ids);
     }
 }

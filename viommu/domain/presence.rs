@@ -60,16 +60,19 @@ impl Domain {
     ///
     /// Fails if the device does not have all of them in the end. The id counts also then.
     pub(crate) fn enter(&self) -> Result {
-        {
+        let account = {
             let mut state = self.state.lock();
             state.endpoints += 1;
             if state.endpoints > 1 {
                 return if state.incomplete { Err(EIO) } else { Ok(()) };
             }
             state.presence = Presence::Replaying(0);
+            state.account.take()
+        };
+        // It is here while the device does not have the domain.
+        if let Some(account) = account {
+            self.device.engine.domain_is_there(self.id(), account);
         }
-        // An UNMAP that came after the last endpoint had left was refused. All is new now.
-        self.device.engine.forget_domain(self.id());
         self.replay()
             .inspect_err(|_| self.state.lock().incomplete = true)
     }
@@ -80,7 +83,7 @@ impl Domain {
         if self.state.lock().endpoints == 1 {
             self.device.engine.domain_is_leaving(self.id());
         }
-        detach().inspect_err(|_| self.device.engine.domain_stays())?;
+        detach().inspect_err(|_| self.device.engine.domain_stays(self.id()))?;
         self.leave();
         Ok(())
     }
@@ -95,7 +98,9 @@ impl Domain {
             state.incomplete = false;
             state.pending.clear();
             drop(state);
-            self.device.engine.forget_domain(self.id());
+            if let Some(account) = self.device.engine.domain_has_left(self.id()) {
+                self.state.lock().account = Some(account);
+            }
         }
     }
 

@@ -25,8 +25,8 @@
 //!
 //! Messages are deferred: a console may be behind the very IOMMU, and to write to it maps memory.
 
-mod failures;
-mod refusals;
+mod accounts;
+mod refused;
 mod ring;
 mod slot;
 mod timeout;
@@ -56,6 +56,7 @@ use kernel::{
 };
 
 pub(crate) use self::{
+    accounts::AccountMemory,
     ring::{
         StageError,
         Stats, //
@@ -69,14 +70,14 @@ use self::{
         RequestQueue,
         Slots, //
     },
-    slot::Command,
     wait::Wait, //
 };
 use crate::uapi::{
     Request,
     Span,
     Status,
-    TAIL, //
+    TAIL,
+    UNANSWERED, //
 };
 
 /// The request queue of one device.
@@ -185,20 +186,18 @@ impl Engine {
             None => self.state.lock(),
         };
 
-        let failures = &mut state.refusals.failures;
-        if failures.is_empty() {
+        let accounts = &mut state.refused.accounts;
+        if accounts.is_empty() {
             return Ok(());
         }
-        failures.take_map(domain, span).map_or(Ok(()), Err)?;
-        // A refusal that could not be remembered has ended the use of the device.
-        state.check_alive()
+        accounts.collect(domain, span)
     }
 
     /// Bars a range that was unmapped and that the device cannot be told of, and reports it. Any
     /// context.
     #[cold]
     pub(crate) fn lose_unmap(&self, domain: u32, span: Span) {
-        self.state.lock().bar(domain, span);
+        self.state.lock().refused.accounts.bar(domain, span);
         self.report_unmap(domain, span);
     }
 
@@ -207,7 +206,7 @@ impl Engine {
     pub(crate) fn report_unmap(&self, domain: u32, span: Span) {
         let state = self.state.lock();
         // One that is closed has been reset, or is about to be.
-        if state.health != Health::Closed && state.refusals.may_complain() {
+        if state.health != Health::Closed && state.refused.may_complain() {
             dev_err_deferred!(
                 self.dev,
                 "{} is not done: device may go on translating\n",
@@ -216,32 +215,41 @@ impl Engine {
         }
     }
 
+    /// The device has a domain from now on, without any mapping. May sleep.
+    pub(crate) fn domain_is_there(&self, domain: u32, memory: AccountMemory) {
+        // What came too late for the domain's last life is none of the account's business.
+        self.settle(domain);
+        self.state.lock().refused.accounts.open(domain, memory);
+    }
+
     /// The device is about to be told to detach the last endpoint of a domain.
-    /// [`Self::forget_domain`] or [`Self::domain_stays`] follows.
+    /// [`Self::domain_has_left`] or [`Self::domain_stays`] follows.
     pub(crate) fn domain_is_leaving(&self, domain: u32) {
-        self.state.lock().refusals.is_leaving(domain);
+        self.state.lock().refused.accounts.is_leaving(domain);
     }
 
     /// The endpoint could not be detached.
-    pub(crate) fn domain_stays(&self) {
-        let mut state = self.state.lock();
-        if state.refusals.stays().is_err() {
-            state.mark_broken();
-        }
+    pub(crate) fn domain_stays(&self, domain: u32) {
+        self.state.lock().refused.stays(domain);
     }
 
-    /// Forgets what was refused of a domain that has no mapping in the device. May sleep.
-    pub(crate) fn forget_domain(&self, domain: u32) {
-        // What is not answered yet may be refused. If this fails, there are no answers any more.
+    /// The device does not have a domain any more. Returns the memory that [`Self::domain_is_there`]
+    /// took, unless that was done before. May sleep.
+    pub(crate) fn domain_has_left(&self, domain: u32) -> Option<AccountMemory> {
+        // What is not answered yet may be refused.
+        self.settle(domain);
+        self.state.lock().refused.accounts.close(domain)
+    }
+
+    /// Waits for the answers to what was staged in a domain. May sleep.
+    fn settle(&self, domain: u32) {
+        // If this fails, there are no answers any more.
         let _ = self.sync_sleeping(&fmt!("requests of domain {domain}"));
-        self.state.lock().refusals.forget_domain(domain);
     }
 
     /// Sends a request and waits for its answer as long as the device lives. May sleep.
     pub(crate) fn call(&self, request: Request) -> Result<Status> {
-        self.collect(Command::Plain(request), &request, |answered| {
-            answered.status()
-        })
+        self.collect(request, KVec::new(), |slot| slot.status())
     }
 
     /// Everything that waits has [`ANSWER_TIMEOUT_SECS`](timeout::ANSWER_TIMEOUT_SECS) from now on: the device is about to be
@@ -285,36 +293,35 @@ impl Engine {
     }
 
     fn take_undetached(&self) -> Option<(Request, Status)> {
-        self.state.lock().refusals.undetached.pop()
+        self.state.lock().refused.undetached.pop()
     }
 
     /// Asks for the properties of an endpoint. Returns the memory that the device was given to
     /// write to, and how many bytes it claims to have written. May sleep.
     pub(crate) fn probe(&self, endpoint: u32, probe_size: u32) -> Result<(KVec<u8>, usize)> {
-        let buf = KVec::from_elem(0, probe_size as usize + TAIL, GFP_KERNEL)?;
-        let command = Command::Probe { endpoint, buf };
-        self.collect(command, &Request::Probe { endpoint }, Slot::take_probe)?
-            .ok_or(EIO)
+        let buf = KVec::from_elem(UNANSWERED, probe_size as usize + TAIL, GFP_KERNEL)?;
+        self.collect(Request::Probe { endpoint }, buf, Slot::take_long)
     }
 
-    /// Sends a command, waits for its answer, and reads that. May sleep.
+    /// Sends a request, waits for its answer, which is written to `long` unless that is empty, and
+    /// reads it. May sleep.
     fn collect<T>(
         &self,
-        mut command: Command,
-        name: &dyn fmt::Display,
+        request: Request,
+        mut long: KVec<u8>,
         read: impl FnOnce(&mut Slot) -> T,
     ) -> Result<T> {
-        let wait = Wait::Sleeps(name);
+        let wait = Wait::Sleeps(&request);
         let _alone = self.collecting.lock();
         let (state, seq) = loop {
             let mut state = self.state.lock();
             let error = match state.take_slot() {
                 Ok(mut slot) => {
-                    slot.load_collected(command);
+                    slot.load_collected(request, long);
                     match state.add(slot) {
                         Ok(seq) => break (state, seq),
                         Err((mut slot, error)) => {
-                            command = slot.unload();
+                            (long, _) = slot.take_long();
                             state.put_slot(slot);
                             error
                         }

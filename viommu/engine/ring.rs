@@ -18,7 +18,7 @@ use kernel::{
 };
 
 use super::{
-    refusals::Refusals,
+    refused::Refused,
     slot::Slot,
     timeout::{
         Timeout,
@@ -26,10 +26,7 @@ use super::{
     },
     window::Window, //
 };
-use crate::uapi::{
-    Request,
-    Span, //
-};
+use crate::uapi::Request;
 
 /// Descriptors for one request: what the device reads and what it writes. The driver declines
 /// indirect descriptors, which would cost an allocation for each request.
@@ -124,7 +121,7 @@ pub(super) struct RequestQueue {
     /// Bounds what is done before the end, once that has begun.
     end: Option<Timeout>,
     pub(super) health: Health,
-    pub(super) refusals: Refusals,
+    pub(super) refused: Refused,
     requests: u64,
     notifications: u64,
 }
@@ -134,7 +131,7 @@ impl RequestQueue {
     pub(super) fn new(dev: ARef<device::Device>, queue: Virtqueue<Slot>) -> Result<Self> {
         Ok(RequestQueue {
             slots: Slots::new(&dev, &queue)?,
-            refusals: Refusals::new(dev.clone(), MAX_SLOTS)?,
+            refused: Refused::new(dev.clone(), MAX_SLOTS)?,
             dev,
             queue,
             unkicked: false,
@@ -158,7 +155,6 @@ impl RequestQueue {
     ) -> (Virtqueue<Slot>, Slots) {
         // Numbers go on, and nobody waits for the old ones in vain.
         slots.window.skip_to(self.next());
-        self.refusals.clear();
         self.end = None;
         self.unkicked = false;
         self.health = Health::Running;
@@ -230,7 +226,7 @@ impl RequestQueue {
         Stats {
             requests: self.requests,
             notifications: self.notifications,
-            refused: self.refusals.count,
+            refused: self.refused.count,
         }
     }
 
@@ -238,8 +234,8 @@ impl RequestQueue {
     #[inline]
     pub(super) fn stage(&mut self, request: Request) -> Result<(), StageError> {
         if let Request::Map { domain, span, .. } = request {
-            let failures = &mut self.refusals.failures;
-            if !failures.is_empty() && failures.is_in_the_way(domain, span) {
+            let accounts = &mut self.refused.accounts;
+            if !accounts.is_empty() && accounts.is_barred(domain, span) {
                 return Err(StageError::Failed(EIO));
             }
         }
@@ -371,7 +367,6 @@ impl RequestQueue {
         let _deferred = print_deferred::Section::begin();
         let slots = &mut self.slots;
         let mut progress = false;
-        let mut too_many = false;
         while let Some(Completed {
             buf: mut slot,
             written,
@@ -387,7 +382,8 @@ impl RequestQueue {
             } else {
                 let status = slot.status();
                 if !status.is_ok() {
-                    too_many |= self.refusals.note(slot.request(), status).is_err();
+                    let all_leave = self.end.is_some();
+                    self.refused.note(slot.request(), status, all_leave);
                 }
             }
             // There is room for all slots.
@@ -396,30 +392,7 @@ impl RequestQueue {
                 break;
             }
         }
-        drop(ring);
-        if too_many {
-            self.give_up_on_refusals();
-        }
         progress
-    }
-
-    /// Nothing is mapped in this range of a domain any more, as if an UNMAP had been refused.
-    pub(super) fn bar(&mut self, domain: u32, span: Span) {
-        if self.check_alive().is_ok() && self.refusals.failures.record_unmap(domain, span).is_err()
-        {
-            self.give_up_on_refusals();
-        }
-    }
-
-    #[cold]
-    fn give_up_on_refusals(&mut self) {
-        if self.check_alive().is_ok() {
-            dev_err_deferred!(
-                self.dev,
-                "too many refused requests; device is not used any more\n"
-            );
-            self.mark_broken();
-        }
     }
 
     /// The slot of the request with this number, if its answer is the one that is kept.
@@ -442,7 +415,6 @@ impl RequestQueue {
 
     /// The device is about to be closed.
     pub(super) fn begin_end(&mut self) {
-        self.refusals.all_are_leaving();
         self.end.get_or_insert_with(Timeout::of_sleeps);
     }
 

@@ -18,14 +18,6 @@ use crate::uapi::{
     UNANSWERED, //
 };
 
-/// What a slot carries.
-pub(super) enum Command {
-    /// A request whose answer is a status.
-    Plain(Request),
-    /// PROBE. What the device writes is outside the slot: it is rare and large.
-    Probe { endpoint: u32, buf: KVec<u8> },
-}
-
 /// Memory for one request. The engine allocates its slots once and reuses them.
 ///
 /// A slot is owned by one of: the engine's pool, the virtqueue (while the device works on it), or
@@ -35,7 +27,9 @@ pub(crate) struct Slot {
     pub(super) seq: u64,
     /// Whether a caller will collect the answer. If not, the engine looks at the status itself.
     pub(super) collected: bool,
-    command: Command,
+    request: Request,
+    /// Memory for a long answer, or none: PROBE is rare, and its answer large.
+    long: KVec<u8>,
     readable_len: usize,
     readable: [u8; READABLE],
     tail: [u8; TAIL],
@@ -51,7 +45,8 @@ impl Slot {
             Slot {
                 seq: 0,
                 collected: false,
-                command: Self::NOTHING,
+                request: Request::Probe { endpoint: 0 },
+                long: KVec::new(),
                 readable_len: 0,
                 readable: [0; READABLE],
                 tail: [0; TAIL],
@@ -62,12 +57,6 @@ impl Slot {
         )?)
     }
 
-    /// What stands in a slot that carries nothing.
-    const NOTHING: Command = Command::Plain(Request::Detach {
-        domain: 0,
-        endpoint: 0,
-    });
-
     /// Loads a request whose answer nobody collects, in the form that the device reads.
     #[inline]
     pub(super) fn load(&mut self, request: Request) {
@@ -75,33 +64,22 @@ impl Slot {
         self.tail = [UNANSWERED; TAIL];
         self.written = 0;
         self.collected = false;
-        self.command = Command::Plain(request);
+        self.request = request;
+        if !self.long.is_empty() {
+            self.long = KVec::new();
+        }
     }
 
-    /// Loads a command whose answer a caller collects.
-    pub(super) fn load_collected(&mut self, command: Command) {
-        match command {
-            Command::Plain(request) => self.load(request),
-            Command::Probe { endpoint, mut buf } => {
-                self.load(Request::Probe { endpoint });
-                buf.fill(UNANSWERED);
-                self.command = Command::Probe { endpoint, buf };
-            }
-        }
+    /// Loads a request whose answer a caller collects: with `long`, if that is longer than a status.
+    pub(super) fn load_collected(&mut self, request: Request, long: KVec<u8>) {
+        self.load(request);
+        self.long = long;
         self.collected = true;
     }
 
-    /// Takes the command back that the slot was loaded with.
-    pub(super) fn unload(&mut self) -> Command {
-        core::mem::replace(&mut self.command, Self::NOTHING)
-    }
-
-    /// The request that the slot carries; [`None`] for a PROBE.
-    pub(super) fn request(&self) -> Option<Request> {
-        match self.command {
-            Command::Plain(request) => Some(request),
-            Command::Probe { .. } => None,
-        }
+    /// The request that the slot carries.
+    pub(super) fn request(&self) -> Request {
+        self.request
     }
 
     /// Notes how many bytes the device claims to have written, clamped to what it was given.
@@ -110,19 +88,15 @@ impl Slot {
         self.written = written;
     }
 
-    /// Returns the status that the device gave to a [`Command::Plain`].
+    /// Returns the status that the device gave to a request without a long answer.
     #[inline]
     pub(super) fn status(&self) -> Status {
         Status::from_tail(&self.tail, self.written)
     }
 
-    /// Takes what the device wrote in reply to a [`Command::Probe`]: the memory, and the number of
-    /// bytes written.
-    pub(super) fn take_probe(&mut self) -> Option<(KVec<u8>, usize)> {
-        match self.unload() {
-            Command::Plain(_) => None,
-            Command::Probe { buf, .. } => Some((buf, self.written)),
-        }
+    /// Takes the memory for a long answer, and how many bytes of it were written.
+    pub(super) fn take_long(&mut self) -> (KVec<u8>, usize) {
+        (core::mem::take(&mut self.long), self.written)
     }
 }
 
@@ -135,9 +109,10 @@ impl virtio::Buffer for Slot {
 
     #[inline]
     fn segments_and_cache(&mut self) -> (&[u8], &mut [u8], Option<&mut Segments>) {
-        let writable = match &mut self.command {
-            Command::Plain(_) => &mut self.tail[..],
-            Command::Probe { buf, .. } => buf,
+        let writable = if self.long.is_empty() {
+            &mut self.tail[..]
+        } else {
+            &mut self.long[..]
         };
         let readable = &self.readable[..self.readable_len];
         (readable, writable, Some(&mut self.segments))

@@ -18,12 +18,13 @@ include!("src/mutants.rs");
 
 type Sources = BTreeMap<String, String>;
 
-/// The files of the engine, by module.
-fn engine(directory: &Path) -> Sources {
+/// The files of the engine, and what it needs of the rooms below, by module.
+fn engine(directory: &Path, below: &Path) -> Sources {
     let files = fs::read_dir(directory).expect("the engine is there");
     files
-        .map(|file| {
-            let path = file.expect("the folder can be read").path();
+        .map(|file| file.expect("the folder can be read").path())
+        .chain([below.to_path_buf()])
+        .map(|path| {
             println!("cargo:rerun-if-changed={}", path.display());
             let name = path.file_stem().and_then(|name| name.to_str());
             let source = fs::read_to_string(&path).expect("the source can be read");
@@ -33,11 +34,12 @@ fn engine(directory: &Path) -> Sources {
 }
 
 /// Declares a variant of the engine, with the scenarios beside it.
-fn declare(out: &mut String, name: &str, directory: &Path, beside: &Path) {
+fn declare(out: &mut String, name: &str, directory: &Path, below: &Path, beside: &Path) {
     writeln!(out, "#[allow(dead_code, unused)]\npub mod {name} {{").unwrap();
     let engine = directory.join("mod.rs");
     writeln!(out, "    #[path = {engine:?}]\n    mod engine;").unwrap();
-    for module in ["leaving", "rig", "scenarios"] {
+    writeln!(out, "    #[path = {below:?}]\n    mod spans;").unwrap();
+    for module in ["leaving", "refused", "rig", "scenarios", "slow"] {
         let path = beside.join(module).with_extension("rs");
         writeln!(out, "    #[path = {path:?}]\n    pub mod {module};").unwrap();
     }
@@ -50,13 +52,14 @@ fn main() {
     let project = here.join("../../..").canonicalize().expect("it is there");
     let directory = project.join("viommu/engine");
     let beside = here.join("src");
-    let sources = engine(&directory);
+    let spans = project.join("viommu/spans.rs");
+    let sources = engine(&directory, &spans);
     println!("cargo:rerun-if-changed=src/mutants.rs");
     println!("cargo:rerun-if-changed={}", directory.display());
 
     let mut variants = String::new();
     let mut table = String::new();
-    declare(&mut variants, "genuine", &directory, &beside);
+    declare(&mut variants, "genuine", &directory, &spans, &beside);
     for mutant in MUTANTS {
         let source = sources.get(mutant.module).map_or("", String::as_str);
         if source.matches(mutant.find).count() != 1 {
@@ -75,7 +78,13 @@ fn main() {
                 .expect("OUT_DIR is writable");
         }
         let name = mutant.name.replace('-', "_");
-        declare(&mut variants, &name, &copies, &beside);
+        declare(
+            &mut variants,
+            &name,
+            &copies,
+            &copies.join("spans.rs"),
+            &beside,
+        );
         writeln!(
             table,
             "(\"{}\", Some({name}::scenarios::ALL)),",

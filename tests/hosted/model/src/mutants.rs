@@ -152,7 +152,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "unbarred",
         "mod",
-        "self.state.lock().bar(domain, span);",
+        "self.state.lock().refused.accounts.bar(domain, span);",
         "",
     ),
     // Before the end, somebody is still waited for.
@@ -175,9 +175,9 @@ pub const MUTANTS: &[Mutant] = &[
     // A domain that is about to lose its last endpoint gets no credit.
     mutant(
         "unforgiven",
-        "refusals",
-        "} if *one == domain => {",
-        "} if *one != domain => {",
+        "accounts",
+        "account.denied = account.is_leaving;",
+        "account.denied = !account.is_leaving;",
     ),
     // Refusals are forgotten before they come.
     mutant(
@@ -190,9 +190,9 @@ pub const MUTANTS: &[Mutant] = &[
     // What a domain was denied that is there after all, is taken to be mapped.
     mutant(
         "believed",
-        "refusals",
-        "self.failures.record_unmap(domain, Span::ALL)",
-        "Ok(())",
+        "accounts",
+        "account.barred.add_or_cover(Span::ALL);",
+        "",
     ),
     // Before the end, endpoints are taken for detached before the device has answered.
     mutant(
@@ -218,39 +218,67 @@ pub const MUTANTS: &[Mutant] = &[
     // Before the end, an endpoint that stays is not reported.
     mutant(
         "silent-end",
-        "refusals",
-        "            let _ = self.undetached.push_within_capacity((request, status));
+        "refused",
+        "                let _ = self.undetached.push_within_capacity((request, status));
 ",
         "",
     ),
     // Before the end, no domain gets credit.
     mutant(
         "unforgiven-end",
-        "refusals",
-        "            Leaving::All => true,
-",
-        "            Leaving::All => false,
-",
+        "refused",
+        "if all_leave || self",
+        "if self",
     ),
     // A refused MAP is forgotten.
     mutant(
         "lost-failure",
-        "failures",
-        "self.record(domain, span, Kind::Map(error))",
-        "Ok(())",
+        "accounts",
+        "account.missing.add_or_cover(span);",
+        "",
     ),
     // A refused UNMAP is forgotten.
     mutant(
         "lost-stale",
-        "failures",
-        "self.record(domain, span, Kind::Unmap)",
-        "Ok(())",
+        "accounts",
+        "account.barred.add_or_cover(span)",
+        "()",
     ),
     // A refused MAP is remembered although its range is mapped again.
     mutant(
         "never-outdated",
-        "failures",
-        "        let _ = self.take_map(domain, span);\n",
+        "accounts",
+        "            account.missing.remove(span);\n",
+        "",
+    ),
+    // A refused MAP is told to everybody who asks.
+    mutant(
+        "told-twice",
+        "accounts",
+        "account.missing.remove(span).then_some(account.error)",
+        "account.missing.overlaps(span).then_some(account.error)",
+    ),
+    // That something was refused is not counted.
+    mutant(
+        "uncounted",
+        "accounts",
+        "        self.in_use += usize::from(!account.is_empty());\n",
+        "",
+    ),
+    // What was refused of one domain is an affair of all of them.
+    mutant(
+        "common-account",
+        "accounts",
+        "self.by_domain.get_mut(&domain)?",
+        "self.by_domain.values_mut().next()?",
+    ),
+    // More than there is room for is forgotten.
+    mutant(
+        "no-cover",
+        "spans",
+        "            self.cover();
+            // There is room for a second.
+",
         "",
     ),
     // Memory for a request is waited for, for ever.

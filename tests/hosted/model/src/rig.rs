@@ -28,6 +28,7 @@ use kernel::{
 };
 
 use super::engine::{
+    AccountMemory,
     Engine,
     StageError, //
 };
@@ -90,6 +91,12 @@ impl Rig {
     ) -> JoinHandle<T> {
         let rig = self.clone();
         spawn(move || f(rig))
+    }
+
+    /// A domain gets its first endpoint.
+    pub(super) fn enter(&self, domain: u32) {
+        let memory = AccountMemory::new().expect("there is memory");
+        self.engine.domain_is_there(domain, memory);
     }
 
     /// A page that nobody uses, with a hole before it.

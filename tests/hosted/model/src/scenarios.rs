@@ -18,21 +18,18 @@ use kernel::{
 
 use super::{
     leaving,
+    refused,
     rig::{
         attach,
-        span,
         Rig, //
-    }, //
+    },
+    slow, //
 };
 use crate::{
     iommu::{
         attach_status,
-        property,
-        Op,
-        KEEPS,
-        REFUSED, //
+        property, //
     },
-    uapi::Request,
     Scenario, //
 };
 
@@ -40,9 +37,14 @@ use crate::{
 pub const ALL: &[Scenario] = &[
     scenario("map_and_unmap", map_and_unmap),
     scenario("one_domain", one_domain),
-    scenario("refused_maps", refused_maps),
-    scenario("outdated_refusals", outdated_refusals),
-    scenario("refused_unmaps", refused_unmaps),
+    scenario("refused_maps", refused::refused_maps),
+    scenario("outdated_refusals", refused::outdated_refusals),
+    scenario("refused_unmaps", refused::refused_unmaps),
+    Scenario {
+        name: "many_refusals",
+        run: refused::many_refusals,
+        steps: 1_000_000,
+    },
     scenario("calls", calls),
     scenario("interrupts", interrupts),
     scenario("smallest_ring", smallest_ring),
@@ -54,25 +56,25 @@ pub const ALL: &[Scenario] = &[
     scenario("reset_while_collecting", reset_while_collecting),
     Scenario {
         name: "silent",
-        run: silent,
+        run: slow::silent,
         // Each CPU looks ten thousand times, as it does in the kernel.
         steps: 3_000_000,
     },
     Scenario {
         name: "late",
-        run: late,
+        run: slow::late,
         steps: 3_000_000,
     },
     Scenario {
         name: "end_of_silence",
-        run: end_of_silence,
+        run: slow::end_of_silence,
         steps: 3_000_000,
     },
-    scenario("nonsense", nonsense),
+    scenario("nonsense", refused::nonsense),
     scenario("unmappable", unmappable),
     Scenario {
         name: "unmappable_for_long",
-        run: unmappable_for_long,
+        run: slow::unmappable_for_long,
         steps: 3_000_000,
     },
 ];
@@ -85,7 +87,7 @@ const fn scenario(name: &'static str, run: fn()) -> Scenario {
     }
 }
 
-fn join<T>(cpus: Vec<JoinHandle<T>>) -> Vec<T> {
+pub(super) fn join<T>(cpus: Vec<JoinHandle<T>>) -> Vec<T> {
     cpus.into_iter().map(JoinHandle::join).collect()
 }
 
@@ -130,78 +132,6 @@ fn one_domain() {
                 }
             }
             rig.sync().expect("a healthy device");
-        })
-    });
-    join(cpus.collect());
-    rig.end(room);
-}
-
-/// The device refuses a MAP now and then, and exactly who made it learns of that.
-fn refused_maps() {
-    let rig = Rig::new(Behaviour::healthy());
-    let room = rig.room();
-    let cpus = (1..4).map(|domain| {
-        rig.cpu(move |rig| {
-            for _ in 0..3 {
-                let (page, refused) = (rig.page(), once_in(2));
-                let phys = if refused { REFUSED } else { 0 };
-                rig.map_to(domain, page, phys).expect("a healthy device");
-                let expected = if refused { Err(ENOMEM) } else { Ok(()) };
-                assert_eq!(rig.sync_map(domain, page), expected, "of {page:#x}");
-                assert_eq!(rig.sync_map(domain, page), Ok(()), "told twice");
-            }
-        })
-    });
-    join(cpus.collect());
-    rig.end(room);
-}
-
-/// The device refuses a MAP, and who made it unmaps before it asks. The next one there is told of its
-/// own fate.
-fn outdated_refusals() {
-    let rig = Rig::new(Behaviour::healthy());
-    let room = rig.room();
-    rig.iommu().remaps = true;
-    let cpus = (1..4).map(|domain| {
-        rig.cpu(move |rig| {
-            for _ in 0..3 {
-                let page = rig.page();
-                rig.map_to(domain, page, REFUSED).expect("a healthy device");
-                rig.unmap(domain, page).expect("a healthy device");
-                rig.sync().expect("a healthy device");
-                let refused = once_in(2);
-                let phys = if refused { REFUSED } else { 0 };
-                rig.map_to(domain, page, phys).expect("a healthy device");
-                let expected = if refused { Err(ENOMEM) } else { Ok(()) };
-                assert_eq!(rig.sync_map(domain, page), expected, "of {page:#x}");
-            }
-        })
-    });
-    join(cpus.collect());
-    rig.end(room);
-}
-
-/// The device refuses UNMAPs. Nobody maps there again before the domain is gone.
-fn refused_unmaps() {
-    let rig = Rig::new(Behaviour::healthy());
-    let room = rig.room();
-    let cpus = (0..3).map(|cpu| {
-        rig.cpu(move |rig| {
-            let domain = KEEPS + cpu;
-            let page = rig.page();
-            rig.map(domain, page).expect("a healthy device");
-            rig.sync_map(domain, page).expect("not refused");
-            rig.unmap(domain, page).expect("a healthy device");
-            rig.sync().expect("a refused UNMAP fails no sync");
-            assert_eq!(rig.map(domain, page), Err(EIO), "mapped over {page:#x}");
-            assert_eq!(
-                rig.map(domain, rig.page()),
-                Ok(()),
-                "mapped beside {page:#x}"
-            );
-            rig.sync().expect("a healthy device");
-            rig.engine.forget_domain(domain);
-            rig.turn(cpu + 1).expect("a healthy device");
         })
     });
     join(cpus.collect());
@@ -336,7 +266,7 @@ fn broken() {
                         1 => check_probe(&rig, domain),
                         2 => {
                             // Waits, too
-                            rig.engine.forget_domain(domain);
+                            let _ = rig.engine.domain_has_left(domain);
                             rig.sync()
                         }
                         _ => rig.turn(domain),
@@ -433,175 +363,6 @@ fn reset_while_collecting() {
     rig.bus.reset();
 }
 
-fn count(log: &[String], text: &str) -> usize {
-    log.iter().filter(|line| line.contains(text)).count()
-}
-
-/// Maps and unmaps until the device does not answer, as the core does it. Returns the pages.
-fn turn_until_late(rig: &Rig, domain: u32) -> Vec<u64> {
-    let mut pages = Vec::new();
-    loop {
-        let page = rig.page();
-        if let Err(error) = rig.map(domain, page) {
-            assert_eq!(error, EIO);
-            return pages;
-        }
-        pages.push(page);
-        let mapped = rig.sync_map(domain, page);
-        let unmapped = rig.engine.unmap_and_sync(domain, span(page));
-        assert!(mapped.is_ok() || unmapped.is_err(), "back at once");
-        if let Err(error) = unmapped {
-            assert_eq!(error, EIO);
-            return pages;
-        }
-    }
-}
-
-/// The device answers no more. Who cannot sleep gives up, others wait until it is unplugged.
-fn silent() {
-    let mut behaviour = Behaviour::healthy();
-    behaviour.silent_after = Some(random(6));
-    let rig = Rig::new(behaviour);
-    rig.iommu().lenient = true;
-    model::set_tick(3_000_000_000);
-    let cpus = (1..3).map(|domain| rig.cpu(move |rig| turn_until_late(&rig, domain)));
-    let cpus: Vec<_> = cpus.collect();
-    let caller = rig.cpu(|rig| loop {
-        if let Err(error) = rig.call(attach(0)) {
-            break error;
-        }
-    });
-    join(cpus);
-    for _ in 0..200 {
-        model::step();
-    }
-    rig.bus.break_queue();
-    assert_eq!(caller.join(), EIO);
-    let told = model::take_log();
-    assert_eq!(count(&told, "no answer within"), 1, "messages");
-    rig.end_broken();
-}
-
-/// The device answers no more for a while. Nothing is mapped meanwhile, and what was given up is
-/// done when it answers again.
-fn late() {
-    let mut behaviour = Behaviour::healthy();
-    behaviour.silent_after = Some(40 + random(6));
-    // Two CPUs and the caller leave room for more.
-    behaviour.ring_size = behaviour.ring_size.max(16);
-    let rig = Rig::new(behaviour);
-    let room = rig.room();
-    rig.iommu().lenient = true;
-    model::set_tick(3_000_000_000);
-    let cpus = (1..3).map(|domain| rig.cpu(move |rig| turn_until_late(&rig, domain)));
-    let cpus: Vec<_> = cpus.collect();
-    let caller = rig.cpu(|rig| {
-        while rig.iommu().requests < 40 {
-            rig.call(attach(0)).expect("a device that is slow");
-        }
-        rig.call(attach(0)).expect("a device that is slow");
-    });
-    let pages = join(cpus);
-
-    assert_eq!(rig.map(1, rig.page()), Err(EIO), "mapped while it is late");
-    let mut given_up = Vec::new();
-    let mut lost = Vec::new();
-    for _ in 0..=room {
-        let page = rig.page();
-        match rig.engine.unmap(3, span(page)) {
-            Ok(()) => {
-                assert_eq!(rig.sync(), Err(EIO), "back at once");
-                given_up.push(page);
-            }
-            Err(error) => {
-                assert_eq!(error, EIO);
-                lost.push(page);
-            }
-        }
-    }
-    assert!(!lost.is_empty(), "there is room for all");
-    let last = *given_up.last().expect("there is room for none");
-    let told = model::take_log();
-    assert_eq!(count(&told, "no answer within"), 1, "messages");
-    assert!(count(&told, "not done") > lost.len(), "messages");
-
-    rig.bus.wake();
-    let next = rig.page();
-    while let Err(error) = rig.map(3, next) {
-        assert_eq!(error, EIO);
-        cpu_relax();
-    }
-    let done = rig.iommu().seen.contains(&Op::Unmap(3, last));
-    assert!(done, "mapped before all that was given up is answered");
-    rig.unmap(3, next).expect("it is awake");
-    caller.join();
-    rig.engine
-        .sync_sleeping(&"what is left")
-        .expect("it is awake");
-    for (domain, pages) in (1..).zip(pages) {
-        for page in pages {
-            // There may have been no room for the last: that is barred then.
-            if rig.iommu().mapped.contains(&(domain, page)) {
-                assert_eq!(rig.map(domain, page), Err(EIO), "given up, and mapped over");
-            }
-        }
-    }
-    for page in lost {
-        assert_eq!(rig.map(3, page), Err(EIO), "mapped over {page:#x}");
-    }
-    rig.turn(3).expect("it is awake");
-    assert_eq!(count(&model::take_log(), "answers again"), 1, "messages");
-    rig.end(room);
-}
-
-/// The device answers no more, and is about to be reset. Every wait ends.
-fn end_of_silence() {
-    let mut behaviour = Behaviour::healthy();
-    behaviour.silent_after = Some(0);
-    let rig = Rig::new(behaviour);
-    model::set_tick(300_000_000);
-    let caller = rig.cpu(|rig| rig.call(attach(0)));
-    for _ in 0..random(400) {
-        model::step();
-    }
-    rig.engine.begin_end();
-    let requests = (0..3).map(|endpoint| Request::Detach {
-        domain: 1,
-        endpoint,
-    });
-    let detached = rig
-        .engine
-        .detach_all(requests, |request, _| panic!("{request}"));
-    assert_eq!(detached, Err(EIO));
-    assert_eq!(caller.join(), Err(EIO));
-    rig.end_broken();
-}
-
-/// The device writes statuses and lengths at random. Waits end, and refusals are told.
-fn nonsense() {
-    let rig = Rig::new(Behaviour::healthy());
-    let room = rig.room();
-    rig.iommu().nonsense = true;
-    let cpus = (1..4).map(|domain| {
-        rig.cpu(move |rig| {
-            for _ in 0..3 {
-                let page = rig.page();
-                rig.map(domain, page).expect("the device is in use");
-                let result = rig.sync_map(domain, page);
-                let refused = rig.iommu().refused_maps.contains(&(domain, page));
-                assert_eq!(result.is_err(), refused, "of {page:#x}: {result:?}");
-                if !refused {
-                    rig.unmap(domain, page).expect("the device is in use");
-                    rig.sync().expect("the device is in use");
-                }
-            }
-        })
-    });
-    join(cpus.collect());
-    rig.iommu().nonsense = false;
-    rig.end(room);
-}
-
 /// Now and then a buffer cannot be mapped for DMA. That passes.
 fn unmappable() {
     let rig = Rig::new(Behaviour::healthy());
@@ -619,25 +380,5 @@ fn unmappable() {
     });
     join(cpus.collect());
     model::set_unmappable(0);
-    rig.end(room);
-}
-
-/// No buffer can be mapped for DMA for a long time. Who cannot sleep gives up, and that is told
-/// once; others wait.
-fn unmappable_for_long() {
-    let rig = Rig::new(Behaviour::healthy());
-    let room = rig.room();
-    model::set_unmappable(1);
-    model::set_tick(3_000_000_000);
-    let cpus = (1..3).map(|domain| rig.cpu(move |rig| rig.turn(domain)));
-    let cpus: Vec<_> = cpus.collect();
-    let caller = rig.cpu(|rig| rig.call(attach(0)));
-    for result in join(cpus) {
-        assert_eq!(result, Err(ENOMEM));
-    }
-    model::set_unmappable(0);
-    assert_eq!(caller.join(), Ok(()));
-    rig.turn(1).expect("there is memory");
-    assert_eq!(count(&model::take_log(), "no memory"), 1, "messages");
     rig.end(room);
 }
