@@ -36,11 +36,11 @@
 //!
 //! # The life of an unmap
 //!
-//! `unmap()` removes whole mappings from the tree, as the device never splits one. In strict
-//! mode the core's gather joins ranges that touch; `sync()` sends one UNMAP for what was gathered
-//! and waits for it. In lazy mode the ranges wait with the domain, where they are joined, too, until
-//! `flush_all()` sends them and waits. Memory is used again only after that. A refused UNMAP
-//! bars its range: every later map there fails, until the domain's last endpoint has left.
+//! `unmap()` removes whole mappings from the tree, as the device never splits one. In strict mode
+//! the core's gather joins ranges that touch; `sync()` sends one UNMAP for what was gathered and
+//! waits for it. In lazy mode the ranges wait with the domain, where they are joined, too, until
+//! `flush_all()` sends them and waits. Memory is used again only after that. A refused UNMAP bars
+//! its range: every later map there fails, until the domain's last endpoint has left.
 //!
 //! # The life of an attach
 //!

@@ -47,8 +47,8 @@ impl<const ROOM: usize> Spans<ROOM> {
             .is_some_and(|range| range.first() <= span.last())
     }
 
-    /// Adds a range, which becomes one with those that it overlaps or touches. Returns whether there
-    /// was room; nothing has changed if not.
+    /// Adds a range, which becomes one with those that it overlaps or touches. Returns whether
+    /// there was room; nothing has changed if not.
     #[inline]
     pub(super) fn add(&mut self, span: Span) -> bool {
         let ranges = self.ranges();

@@ -9,8 +9,8 @@
 //! - A refused MAP fails the `iotlb_sync_map` that covers it. If nobody asks, the next MAP there
 //!   outdates it.
 //! - A refused UNMAP bars its range: every later MAP there fails, as the old translation may stand.
-//! - The device forgets a domain a moment before the driver is told. That it denies the domain while
-//!   the last endpoint leaves is no refusal: there is nothing to unmap any more, and the next
+//! - The device forgets a domain a moment before the driver is told. That it denies the domain
+//!   while the last endpoint leaves is no refusal: there is nothing to unmap any more, and the next
 //!   endpoint brings what was mapped.
 
 use kernel::{

@@ -20,8 +20,9 @@
 //!
 //! A wait ends with the answer, and with an error as soon as the virtqueue is broken, reset or
 //! gone. A caller that may sleep waits for no less. One that may not gives up when the oldest
-//! request got no answer for [`ANSWER_TIMEOUT_SECS`](timeout::ANSWER_TIMEOUT_SECS): the device is *late*. Its requests stay in
-//! the ring, in their order, but nothing is mapped until all that were given up are answered.
+//! request got no answer for [`timeout::ANSWER_TIMEOUT_SECS`]: the device is *late*. Its requests
+//! stay in the ring, in their order, but nothing is mapped until all that were given up are
+//! answered.
 //!
 //! Messages are deferred: a console may be behind the very IOMMU, and to write to it maps memory.
 
@@ -233,8 +234,8 @@ impl Engine {
         self.state.lock().refused.stays(domain);
     }
 
-    /// The device does not have a domain any more. Returns the memory that [`Self::domain_is_there`]
-    /// took, unless that was done before. May sleep.
+    /// The device does not have a domain any more. Returns the memory that
+    /// [`Self::domain_is_there`] took, unless that was done before. May sleep.
     pub(crate) fn domain_has_left(&self, domain: u32) -> Option<AccountMemory> {
         // What is not answered yet may be refused.
         self.settle(domain);
@@ -252,8 +253,8 @@ impl Engine {
         self.collect(request, KVec::new(), |slot| slot.status())
     }
 
-    /// Everything that waits has [`ANSWER_TIMEOUT_SECS`](timeout::ANSWER_TIMEOUT_SECS) from now on: the device is about to be
-    /// closed. Until it is opened again, that it does not know a domain is no failure.
+    /// Everything that waits has [`timeout::ANSWER_TIMEOUT_SECS`] from now on: the device is about
+    /// to be closed. Until it is opened again, that it does not know a domain is no failure.
     pub(crate) fn begin_end(&self) {
         self.state.lock().begin_end();
     }

@@ -70,7 +70,8 @@ impl Slot {
         }
     }
 
-    /// Loads a request whose answer a caller collects: with `long`, if that is longer than a status.
+    /// Loads a request whose answer a caller collects: with `long`, if that is longer than a
+    /// status.
     pub(super) fn load_collected(&mut self, request: Request, long: KVec<u8>) {
         self.load(request);
         self.long = long;
