@@ -22,6 +22,7 @@ use kernel::{
         ResvRegions, //
     },
     prelude::*,
+    ram::Follower,
     sync::{
         Arc,
         ArcBorrow, //
@@ -33,7 +34,8 @@ use super::{
     domain::{
         Domain,
         Kind,
-        Mapping, //
+        Mapping,
+        Reach, //
     },
     endpoint::Endpoint,
     iommu::Viommu, //
@@ -101,7 +103,7 @@ impl driver::Driver for Viommu {
         let device = &endpoint.viommu.device;
         device.check_granule()?;
         let domain = Domain::new(device, Kind::Paging)?;
-        Ok((ready(DomainHandle(domain)), device.domain_config()))
+        Ok((ready(DomainHandle(domain, None)), device.domain_config()))
     }
 
     fn alloc_identity(
@@ -111,9 +113,10 @@ impl driver::Driver for Viommu {
         if device.config.bypass.is_some() {
             return Ok(Identity::Bypass);
         }
-        let domain = Domain::new_identity_mapped(device, endpoint.gaps())?;
+        let reach = Reach::new(device, endpoint.gaps())?;
+        let domain = reach.get().domain().clone();
         Ok(Identity::Mapped((
-            ready(DomainHandle(domain)),
+            ready(DomainHandle(domain, Some(reach))),
             device.domain_config(),
         )))
     }
@@ -127,8 +130,13 @@ impl driver::Driver for Viommu {
     }
 }
 
-/// What the IOMMU core holds of a domain. Endpoints attached to it hold it too.
-pub(crate) struct DomainHandle(Arc<Domain>);
+/// What the IOMMU core holds of a domain. Endpoints attached to it hold it too, but do not follow
+/// the memory that an identity-mapped one is made of: the core does not let go of it before.
+pub(crate) struct DomainHandle(
+    Arc<Domain>,
+    #[expect(dead_code, reason = "what counts is that it is there")]
+    Option<Pin<KBox<Follower<Reach>>>>,
+);
 
 impl driver::Domain for DomainHandle {
     #[inline]

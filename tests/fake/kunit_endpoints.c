@@ -4,6 +4,7 @@
  * nothing, and do no DMA.
  */
 #include <linux/ioport.h>
+#include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/sizes.h>
 
@@ -345,7 +346,9 @@ static void fake_endpoints_ram(struct kunit *test)
 	KUNIT_ASSERT_GT(test, t->fake->nr_ram, 0);
 	end = t->fake->ram[t->fake->nr_ram - 1].last;
 	for (address = 0; address < end; address += SZ_64K) {
-		if (page_is_ram(PHYS_PFN(address)) && !endpoints_map(t, address))
+		if (page_is_ram(PHYS_PFN(address)) &&
+		    pfn_to_online_page(PHYS_PFN(address)) &&
+		    !endpoints_map(t, address))
 			missing++;
 	}
 	KUNIT_EXPECT_EQ_MSG(test, missing, 0, "of %llu pages up to %#llx",

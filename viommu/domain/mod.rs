@@ -26,7 +26,10 @@ use kernel::{
     }, //
 };
 
-pub(super) use self::mappings::Mapping;
+pub(super) use self::{
+    identity::Reach,
+    mappings::Mapping, //
+};
 use self::{
     mappings::{
         InsertError,

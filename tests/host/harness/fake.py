@@ -19,6 +19,9 @@ LIBRARIES = ("vhost_iotlb", "vringh")
 # of which some take minutes: that is not a task that hangs.
 COMMAND_LINE = "kunit.enable=1 kunit.autorun=1 log_buf_len=4M sysctl.kernel.hung_task_timeout_secs=0"
 
+# Of memory that the guest finds, and that nobody has put online, in MiB: two blocks
+DIMM = 256
+
 _SUITE = re.compile(r'\.name = "(viommu_fake_\w+)"')
 _CASE = re.compile(r"^\tKUNIT_CASE\w*\((\w+)", re.M)
 _ABOUT = r"/\*((?:[^*]|\*(?!/))*)\*/\nstatic void {name}\(struct kunit \*test\)"
@@ -153,10 +156,13 @@ class FakeGuest(AgentGuest):
             flavour.kernel,
             images.ram_disk(directory / "initramfs", images.modules(flavour.variant)),
             cmdline=f"{COMMAND_LINE} kunit.filter_glob={glob} {command_line}",
-            mem=flavour.memory,
+            mem=f"{flavour.memory},slots=1,maxmem={flavour.memory + DIMM}M",
             smp=cpus,
             patience=flavour.patience,
-            extra=flavour.platform.arguments,
+            extra=(
+                *flavour.platform.arguments,
+                *("-object", f"memory-backend-ram,id=dimm,size={DIMM}M", "-device", "pc-dimm,memdev=dimm"),
+            ),
         )
 
     def boot(self):

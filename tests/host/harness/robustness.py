@@ -38,7 +38,7 @@ _WATCHDOG = "oops=panic " + " ".join(
 _BOUND = 90
 _ON_DEMAND = "unsafe=1 runs it"
 _PARAMETERS = {"slow": 1, "sequences": 20}
-_DEBUG_SUITES = ("viommu_fake_memory",)
+_DEBUG_SUITES = ("viommu_fake_memory", "viommu_fake_hotplug")
 # The C driver ends these otherwise from run to run: CPUs race there, or wait for each other.
 _C_BY_CHANCE = ("answers_late", "gone_meanwhile", "random", "stress", "stress_async")
 _CHANCE = "by chance; in this run: "
