@@ -160,8 +160,7 @@ def lookup(rows):
 
 def lookup_shortfall(_rows):
     text = "The search itself is the shorter one. But each keeps what it found, for it is often asked for again: VFIO "
-    text += "asks for every page of what it unmaps"
-    return text + "."
+    return text + "asks for every page of what it unmaps."
 
 
 def threads(rows):

@@ -143,7 +143,7 @@ impl Domain {
 
     /// Removes what was mapped of a memory block alone, and waits for the device.
     fn unmap_block(&self, block: Span) {
-        let inside = |mapping: &Mapping| mapping.span.common(block) == Some(mapping.span);
+        let inside = |mapping: &Mapping| block.contains(mapping.span);
         for Mapping { span, .. } in self.walk().filter(inside) {
             let removed = self.remove(span, false);
             if removed.is_some_and(|removed| removed.to_tell) {
