@@ -31,7 +31,7 @@ _REAL = (
     fake.Setting("cloud-hypervisor", _CONFORMANCE, {"personality": "cloud-hypervisor"}),
     fake.Setting("keep_boot_bypass", ("viommu_fake_endings",), {"keep_boot_bypass": 1}, {"keep_boot_bypass": 1}),
 )
-_IDENTITY = (fake.Setting("identity", ("viommu_fake_endings", "viommu_fake_endpoints"), {}),)
+_IDENTITY = (fake.Setting("identity", tuple(f"viommu_fake_{name}" for name in ("bypass", "endings", "endpoints")), {}),)
 SETTINGS = {"": _REAL, "iommu.passthrough=1": _IDENTITY}
 SETTING_PARAMETERS = {"unsafe": 1, "sequences": 30, "stress_seconds": 2}
 THOUSANDS = {"unsafe": 1, "sequences": 4000}
