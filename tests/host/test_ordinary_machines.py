@@ -3,8 +3,9 @@
 
 import pytest
 import qemu
-from harness import parity
+from harness import images, parity
 from harness.agent import SELFTESTS
+from harness.load import MappingLoad
 from harness.machine import C_DRIVER, DEBUG, MODULE, RELEASE, endpoint_id, runs_on
 
 pytestmark = [pytest.mark.lifecycle, pytest.mark.parity]
@@ -78,3 +79,41 @@ def test_rings(guests, feature):
     guest.check("disk-test /dev/vda 1")
     result = guest.run(f"{SELFTESTS}/edu_dma {guest.edu} physical")
     assert result.status == BLOCKED, f"status {result.status}: {result.output}"
+
+
+VIRTIO_F_RING_PACKED = 34
+# The smallest that there is, in slots of 2 KiB, for all devices but the edu
+BOUNCE_BUFFERS = "iommu.passthrough=1 swiotlb=512,force"
+READERS = 8
+
+
+@parity.c_driver("fails the mapping")
+def test_packed_ring_whose_buffers_cannot_be_mapped_for_a_moment(guests):
+    """The core's -EIO of that, while disks hold all bounce buffers: the request is late, and nothing else."""
+    if not qemu.has_property("virtio-iommu-pci", "packed"):
+        pytest.skip("this QEMU's virtio-iommu-pci has no packed")
+    guest = guests.boot(
+        command_line=BOUNCE_BUFFERS,
+        iommu={"iommu__platform": True, "packed": True},
+        files=images.dma_map_benchmark(),
+    )
+    iommu = f"0000:00:{guest.slots.iommu:02x}.0"
+    features = guest.check(f"cat /sys/bus/pci/devices/{iommu}/virtio*/features")
+    assert features[VIRTIO_F_RING_PACKED] == "1", f"not packed: {features}"
+    guest.check(f"echo DMA > /sys/bus/pci/devices/{guest.edu}/iommu_group/type")
+    with MappingLoad(guest):
+        for disk in guest.disks:
+            read = f"dd if=/dev/{disk} of=/dev/null bs=256k iflag=direct || echo {disk} >> /tmp/failed"
+            guest.check(
+                f"for i in $(seq {READERS}); do"
+                f"  (while [ ! -e /tmp/stop ]; do {read}; done; echo >> /tmp/stopped) > /dev/null 2>&1 & done"
+            )
+        guest.wait_until(f"dmesg | grep -q '{iommu}: swiotlb buffer is full'", timeout=120)
+        guest.check("touch /tmp/stop")
+        guest.wait_until(f"[ $(cat /tmp/stopped | wc -l) = {READERS * len(guest.disks)} ]", timeout=60)
+        guest.check("[ ! -e /tmp/failed ]")
+        guest.check("pidof dma_map_benchmark || { cat /tmp/benchmark.said; exit 1; }")
+    if guest.flavour != C_DRIVER:
+        assert "refused 0" in guest.check("cat /sys/kernel/debug/virtio_iommu-*/stats")
+    for name in guest.disks:
+        guest.check(f"disk-test /dev/{name} 1")
