@@ -284,11 +284,56 @@ static void fake_ring_unmappable(struct kunit *test)
 	test_expect_agree(t, "in the end");
 }
 
+static void short_from_now(struct fake_viommu *fake, struct fake_request *request,
+			   void *arg)
+{
+	WRITE_ONCE(fake->dma_fails, true);
+	fake_seen(fake, request, arg);
+}
+
+/*
+ * While mappings are about to follow an endpoint, no request can be mapped for DMA any
+ * more, and the device is shut down: all that waits for memory ends in time.
+ */
+static void fake_ring_unmappable_end(struct kunit *test)
+{
+	struct fake_config config = fake_default_config;
+	struct fake_test *t = test->priv;
+	struct replay_run run = { .t = t };
+	struct fake_rule rule = {
+		FAKE_RULE(VIRTIO_IOMMU_T_ATTACH), .hook = short_from_now,
+		.arg = &run.seen,
+	};
+	ktime_t start;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs a second CPU");
+	config.features |= BIT_ULL(VIRTIO_F_ACCESS_PLATFORM);
+	run.domain = test_start_domain(t, &config, 1);
+	test_map_each(t, run.domain, 3, 2, 1);
+	init_completion(&run.seen);
+	INIT_WORK_ONSTACK(&run.attach, replay_attach);
+	test_rule(t, &rule);
+	queue_work(system_dfl_wq, &run.attach);
+	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&run.seen, 10 * HZ));
+	start = ktime_get();
+	ending_run(t, END_SHUTDOWN);
+	KUNIT_EXPECT_LE(test, ktime_ms_delta(ktime_get(), start), TEST_BOUND_MS);
+	flush_work(&run.attach);
+	destroy_work_on_stack(&run.attach);
+	KUNIT_EXPECT_LT(test, run.ret, 0);
+	KUNIT_EXPECT_EQ(test, t->fake->stats.reset.times, 1);
+	kunit_warning_suppress(test) {
+		test_stop(t);
+	}
+}
+
 static struct kunit_case fake_ring_cases[] = {
 	KUNIT_CASE(fake_ring_interrupted),
 	KUNIT_CASE(fake_ring_replay),
 	KUNIT_CASE_PARAM(fake_ring_pace, pace_gen_params),
 	KUNIT_CASE_PARAM(fake_ring_unmappable, ring_size_gen_params),
+	KUNIT_CASE_SLOW(fake_ring_unmappable_end),
 	{}
 };
 

@@ -110,21 +110,17 @@ impl Domain {
     /// that the replay has reached: the rest it will find, or not find, by itself.
     fn replay(&self) -> Result {
         let engine = &self.device.engine;
-        loop {
-            let complete = self.stage_replay()?;
-            engine.sync_sleeping(&fmt!("mappings of domain {}", self.id()))?;
-            if complete {
-                break;
-            }
-        }
+        engine.stage_all(&fmt!("mappings of domain {}", self.id()), || {
+            self.stage_replay()
+        })?;
         if self.kind == Kind::IdentityMapped {
             return self.replace_refused();
         }
         engine.sync_map(self.id(), Span::ALL)
     }
 
-    /// Stages as many mappings as there is room for. Returns whether that was all.
-    fn stage_replay(&self) -> Result<bool> {
+    /// Stages as many mappings as there is room for.
+    fn stage_replay(&self) -> Result<(), StageError> {
         let mut state = self.state.lock();
         while let Presence::Replaying(next) = state.presence {
             let Some(mapping) = state.mappings.next_from(next) else {
@@ -139,17 +135,13 @@ impl Domain {
                     phys: mapping.phys,
                     flags: mapping.flags,
                 };
-                match self.device.engine.stage(request) {
-                    Ok(()) => (),
-                    Err(StageError::Full) => return Ok(false),
-                    Err(StageError::Failed(error)) => return Err(error),
-                }
+                self.device.engine.stage(request)?;
             }
             state.presence = match mapping.span.last().checked_add(1) {
                 Some(next) => Presence::Replaying(next),
                 None => Presence::Present,
             };
         }
-        Ok(true)
+        Ok(())
     }
 }

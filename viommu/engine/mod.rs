@@ -259,6 +259,24 @@ impl Engine {
         self.state.lock().begin_end();
     }
 
+    /// Has `stage` stage requests until it has staged them all, a ring-full for each notification,
+    /// and waits for their answers as long as the device lives. May sleep.
+    pub(crate) fn stage_all(
+        &self,
+        what: &dyn fmt::Display,
+        mut stage: impl FnMut() -> Result<(), StageError>,
+    ) -> Result {
+        loop {
+            let staged = stage();
+            self.sync_sleeping(what)?;
+            match staged {
+                Ok(()) => return Ok(()),
+                // A pause, if there was no memory for a single one.
+                Err(error) => self.make_room_for(error, Wait::Sleeps(what))?,
+            }
+        }
+    }
+
     /// Sends DETACH requests, a ring-full for each notification, and waits for their answers;
     /// `refused` gets those that the device does not do. May sleep.
     ///
@@ -269,26 +287,29 @@ impl Engine {
         mut refused: impl FnMut(Request, Status),
     ) -> Result {
         let mut requests = requests.peekable();
-        while requests.peek().is_some() {
-            self.stage_some(&mut requests)?;
-            self.sync_sleeping(&fmt!("endpoints to be detached"))?;
-            // Not under the lock: a message takes its time.
+        // Not under the lock: a message takes its time.
+        let mut report = || {
             while let Some((request, status)) = self.take_undetached() {
                 refused(request, status);
             }
-        }
-        Ok(())
+        };
+        let detached = self.stage_all(&fmt!("endpoints to be detached"), || {
+            report();
+            self.stage_some(&mut requests)
+        });
+        report();
+        detached
     }
 
     /// Stages as many requests as there is room for.
-    fn stage_some(&self, requests: &mut Peekable<impl Iterator<Item = Request>>) -> Result {
+    fn stage_some(
+        &self,
+        requests: &mut Peekable<impl Iterator<Item = Request>>,
+    ) -> Result<(), StageError> {
         let mut state = self.state.lock();
         while let Some(&request) = requests.peek() {
-            match state.stage(request) {
-                Ok(()) => drop(requests.next()),
-                Err(StageError::Full) => break,
-                Err(StageError::Failed(error)) => return Err(error),
-            }
+            state.stage(request)?;
+            requests.next();
         }
         Ok(())
     }

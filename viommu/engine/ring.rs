@@ -308,12 +308,11 @@ impl RequestQueue {
         StageError::Failed(error)
     }
 
-    /// Whether there was no memory for a request for so long that a caller gives up.
+    /// Whether there was no memory for a request for so long that a caller gives up; [`None`] if
+    /// memory is not short.
     #[cold]
-    pub(super) fn is_short_for_long(&mut self) -> bool {
-        let Some(shortage) = &mut self.shortage else {
-            return false;
-        };
+    pub(super) fn is_short_for_long(&mut self) -> Option<bool> {
+        let shortage = self.shortage.as_mut()?;
         let was_over = shortage.was_over();
         let is_over = shortage.is_over();
         if is_over && !was_over {
@@ -323,7 +322,7 @@ impl RequestQueue {
                 ANSWER_TIMEOUT_SECS
             );
         }
-        is_over
+        Some(is_over)
     }
 
     /// Prepares the notification of the device, if there is something new in the ring and no CPU is

@@ -71,12 +71,17 @@ impl Engine {
             return Ok(());
         }
         state.check_broken();
+        if let Wait::Sleeps(_) = wait {
+            state.check_end();
+        }
         state.check_alive()?;
         if let Some(seq) = state.oldest() {
             return self.wait(state, seq + 1, wait).map(drop);
         }
         // There is room, unless memory is short: then this is a pause before another try.
-        let for_long = state.is_short_for_long();
+        let Some(for_long) = state.is_short_for_long() else {
+            return Ok(());
+        };
         drop(state);
         match wait {
             Wait::Spins if for_long => return Err(ENOMEM),

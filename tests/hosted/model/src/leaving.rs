@@ -26,17 +26,12 @@ use kernel::{
 use super::{
     rig::{
         attach,
+        map_request,
         span,
         Rig, //
     }, //
 };
-use crate::{
-    iommu::PAGE,
-    uapi::{
-        MapFlag,
-        Request, //
-    }, //
-};
+use crate::uapi::Request;
 
 /// The domain of [`attach`].
 const DOMAIN: u32 = 1;
@@ -45,15 +40,6 @@ const DETACH: Request = Request::Detach {
     domain: DOMAIN,
     endpoint: 0,
 };
-
-fn map_request(page: u64) -> Request {
-    Request::Map {
-        domain: DOMAIN,
-        span: span(page),
-        phys: page * PAGE,
-        flags: MapFlag::Read.into(),
-    }
-}
 
 /// What `viommu/domain/` does with the engine, without a memory of what is mapped.
 #[derive(Clone)]
@@ -73,7 +59,7 @@ impl Domain {
             if !*present {
                 return Ok(());
             }
-            let staged = self.rig.engine.stage(map_request(page));
+            let staged = self.rig.engine.stage(map_request(DOMAIN, page));
             drop(present);
             match staged {
                 Ok(()) => return self.rig.engine.sync_map(DOMAIN, span(page)),

@@ -198,21 +198,48 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "hasty-end",
         "mod",
-        "            self.stage_some(&mut requests)?;
-            self.sync_sleeping(&fmt!(\"endpoints to be detached\"))?;
+        "            let staged = stage();
+            self.sync_sleeping(what)?;
 ",
-        "            self.stage_some(&mut requests)?;
+        "            let staged = stage();
 ",
+    ),
+    // Before the end, what was refused is not reported if something else is not answered.
+    mutant(
+        "lost-report",
+        "mod",
+        "        report();
+        detached
+",
+        "        detached
+",
+    ),
+    // While there is no memory for a request, it is tried again and again.
+    mutant(
+        "hot-loop",
+        "mod",
+        "Err(error) => self.make_room_for(error, Wait::Sleeps(what))?,",
+        "Err(StageError::Full) => (),
+                Err(StageError::Failed(error)) => return Err(error),",
+    ),
+    // Before the end, memory for a request is still waited for.
+    mutant(
+        "endless-shortage",
+        "wait",
+        "
+        if let Wait::Sleeps(_) = wait {
+            state.check_end();
+        }
+",
+        "",
     ),
     // Before the end, more endpoints than the ring has room for are forgotten.
     mutant(
         "one-ring-full",
         "mod",
-        "                Err(StageError::Full) => break,
-                Err(StageError::Failed(error)) => return Err(error),
+        "            state.stage(request)?;
 ",
-        "                Err(StageError::Full) => drop(requests.next()),
-                Err(StageError::Failed(error)) => return Err(error),
+        "            let _ = state.stage(request);
 ",
     ),
     // Before the end, an endpoint that stays is not reported.

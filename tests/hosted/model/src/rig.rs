@@ -105,12 +105,7 @@ impl Rig {
     }
 
     pub(super) fn map_to(&self, domain: u32, page: u64, phys: u64) -> Result {
-        let request = Request::Map {
-            domain,
-            span: span(page),
-            phys,
-            flags: MapFlag::Read.into(),
-        };
+        let request = map_request_to(domain, page, phys);
         loop {
             match self.engine.stage(request) {
                 Ok(()) => break,
@@ -211,13 +206,7 @@ impl Rig {
         let mut room = 0;
         loop {
             let page = self.page();
-            let request = Request::Map {
-                domain: 99,
-                span: span(page),
-                phys: 0,
-                flags: MapFlag::Read.into(),
-            };
-            match self.engine.stage(request) {
+            match self.engine.stage(map_request(99, page)) {
                 Ok(()) => self.note(Op::Map(99, page)),
                 Err(StageError::Full) => break,
                 Err(StageError::Failed(error)) => panic!("cannot stage: {error:?}"),
@@ -254,6 +243,19 @@ impl Rig {
         );
         self.bus.reset();
     }
+}
+
+fn map_request_to(domain: u32, page: u64, phys: u64) -> Request {
+    Request::Map {
+        domain,
+        span: span(page),
+        phys,
+        flags: MapFlag::Read.into(),
+    }
+}
+
+pub(super) fn map_request(domain: u32, page: u64) -> Request {
+    map_request_to(domain, page, page * PAGE)
 }
 
 pub(super) fn attach(endpoint: u32) -> Request {

@@ -70,6 +70,16 @@ pub const ALL: &[Scenario] = &[
         run: slow::end_of_silence,
         steps: 3_000_000,
     },
+    Scenario {
+        name: "refused_at_the_end",
+        run: slow::refused_at_the_end,
+        steps: 3_000_000,
+    },
+    Scenario {
+        name: "end_of_shortage",
+        run: slow::end_of_shortage,
+        steps: 3_000_000,
+    },
     scenario("nonsense", refused::nonsense),
     scenario("unmappable", unmappable),
     Scenario {

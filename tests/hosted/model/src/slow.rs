@@ -15,6 +15,7 @@ use kernel::{
 use super::{
     rig::{
         attach,
+        map_request,
         span,
         Rig, //
     },
@@ -160,15 +161,60 @@ pub(super) fn end_of_silence() {
         model::step();
     }
     rig.engine.begin_end();
-    let requests = (0..3).map(|endpoint| Request::Detach {
-        domain: 1,
-        endpoint,
-    });
     let detached = rig
         .engine
-        .detach_all(requests, |request, _| panic!("{request}"));
+        .detach_all(detach_requests(), |request, _| panic!("{request}"));
     assert_eq!(detached, Err(EIO));
     assert_eq!(caller.join(), Err(EIO));
+    rig.end_broken();
+}
+
+/// DETACH requests for endpoints of one domain.
+fn detach_requests() -> impl Iterator<Item = Request> {
+    (0..3).map(|endpoint| Request::Detach {
+        domain: 1,
+        endpoint,
+    })
+}
+
+/// The device answers no more while it is about to be reset. What it has refused before is
+/// reported.
+pub(super) fn refused_at_the_end() {
+    let mut behaviour = Behaviour::healthy();
+    behaviour.silent_after = Some(random(3));
+    let rig = Rig::new(behaviour);
+    rig.iommu().stubborn.insert(1);
+    model::set_tick(300_000_000);
+    rig.engine.begin_end();
+    let mut reported = 0;
+    let detached = rig
+        .engine
+        .detach_all(detach_requests(), |_, _| reported += 1);
+    assert_eq!(detached, Err(EIO));
+    assert_eq!(reported, rig.iommu().requests, "reported");
+    rig.end_broken();
+}
+
+/// No buffer can be mapped for DMA any more, and the device is about to be reset. Every wait ends.
+pub(super) fn end_of_shortage() {
+    let rig = Rig::new(Behaviour::healthy());
+    model::set_unmappable(1);
+    model::set_tick(300_000_000);
+    let caller = rig.cpu(|rig| rig.call(attach(0)));
+    let replay = rig.cpu(|rig| {
+        rig.engine
+            .stage_all(&"what is mapped", || rig.engine.stage(map_request(1, 1)))
+    });
+    for _ in 0..random(400) {
+        model::step();
+    }
+    rig.engine.begin_end();
+    let detached = rig
+        .engine
+        .detach_all(detach_requests(), |request, _| panic!("{request}"));
+    assert_eq!(detached, Err(EIO));
+    assert_eq!(caller.join(), Err(EIO));
+    assert_eq!(replay.join(), Err(EIO));
     rig.end_broken();
 }
 
