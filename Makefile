@@ -12,7 +12,7 @@ override SHELL := /bin/sh
 endif
 
 ARCH ?= $(patsubst aarch64,arm64,$(shell uname -m))
-PYTHON := $(shell python3 -c 'import pytest' 2>/dev/null && echo python3 || echo /usr/bin/python3)
+PYTHON := $(shell python3 -c 'import pytest, xdist' 2>/dev/null && echo python3 || echo /usr/bin/python3)
 
 # What is on the command line is for these recipes, not for the makes that they run.
 MAKEOVERRIDES :=
@@ -41,6 +41,7 @@ help:
 #:   T=name             only the tests whose name holds this
 #:   M=lifecycle        only the tests with this mark of pytest's: what is about kexec, shutdown, suspend, hot-plug, ...
 #:   FAILED=1           only those that failed the last time
+#:   JOBS=1             that many tests at a time, otherwise one for each CPU
 #: make test-all      the long tests too, all tests on the debug kernel, some with KCSAN and PREEMPT_RT;
 #:                    then the suite on QEMU 10.0 and 11.1, and a build after each patch of the series
 #: make soak          everything at once over a fake device, on the debug kernel, for an hour
@@ -100,7 +101,8 @@ test-kernels: setup
 	set -e; $(foreach arch,$(TESTED),for variant in $(TEST_KERNELS.$(arch):base=''); do \
 		tools/build --arch $(arch) --variant "$$variant"; done;)
 
-PYTEST = $(PYTHON) -m pytest tests/host $(TESTED:%=--arch %) $(if $(T),-k '$(T)') $(if $(M),-m '$(M)') $(if $(FAILED),--last-failed)
+JOBS ?= $(shell nproc)
+PYTEST = $(PYTHON) -m pytest tests/host -n $(JOBS) $(TESTED:%=--arch %) $(if $(T),-k '$(T)') $(if $(M),-m '$(M)') $(if $(FAILED),--last-failed)
 
 test: test-kernels
 	$(PYTEST) $(if $(NAMED),--flavour arm64-64k)

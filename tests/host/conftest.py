@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """Fixtures that boot guests, once per module and flavour of the kernel, and the last line of the report."""
 
+import re
 from pathlib import Path
 
 import pytest
-from harness import images, log, parity
+from harness import images, log, machine, parity
 from harness.machine import DEBUG, PLATFORMS, RELEASE, Flavour, Machine, qemu_version, runs_on
+
+FLAVOURS = [value.name for value in vars(machine).values() if isinstance(value, Flavour)]
+# Where a test's name has the flavour that it runs on. Of two that match the longer comes first: arm64-acpi, arm64.
+FLAVOUR_IN_NAME = re.compile(rf"[\[-]({'|'.join(sorted(FLAVOURS, key=len, reverse=True))})(?=[-\]])")
 
 
 class Guests:
@@ -114,8 +119,29 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if is_wanted(config, item)]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n`, a module's tests on one flavour of the kernel stay together: they may share a guest."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGuests(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return scope_of(nodeid)
+
+    return ByGuests(config, log)
+
+
+def scope_of(nodeid):
+    """The module that a test is in, and the flavour that its name holds, if any."""
+    module, _, name = nodeid.partition("::")
+    found = FLAVOUR_IN_NAME.search(name)
+    return module, found and found.group(1)
+
+
 def pytest_sessionfinish(session):
-    if path := session.config.getoption("--parity-table"):
+    path = session.config.getoption("--parity-table")
+    # With `-n`, the others run the tests, and this process gets to know all outcomes.
+    if path and not hasattr(session.config, "workerinput"):
         session.config.pluginmanager.get_plugin("parity-table").write(path)
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """What guests are made of: kernels built by `make kernel`, and the programs of tests/selftests."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 
 from common import BUILD, CROSS_COMPILE, PROJECT, host_arch, kernel_tree
@@ -43,20 +44,40 @@ def _make(*words):
     subprocess.run(["make", "-s", *(str(word) for word in words)], check=True)
 
 
-@cache
+def _built(build):
+    """For what puts programs into OUTPUT: once in a process, and, as `pytest -n` is several, one at a time."""
+
+    @cache
+    @wraps(build)
+    def alone(*words):
+        OUTPUT.mkdir(parents=True, exist_ok=True)
+        with open(OUTPUT / "lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return build(*words)
+
+    return alone
+
+
+def _headers(arch):
+    """The kernel's headers for programs, as a folder."""
+    objects = OUTPUT / arch / "headers"
+    headers = objects / "usr/include"
+    if not (headers / "linux/iommufd.h").exists():
+        objects.mkdir(parents=True, exist_ok=True)
+        _make("-C", kernel_tree(), f"O={objects}", f"ARCH={arch}", "headers")
+    return headers
+
+
+@_built
 def selftests(arch="x86_64"):
     """The guest selftests, built static, as files for an initial RAM file system."""
-    tree = kernel_tree()
-    headers = OUTPUT / arch / "headers"
-    if not (headers / "usr/include/linux/iommufd.h").exists():
-        headers.mkdir(parents=True, exist_ok=True)
-        _make("-C", tree, f"O={headers}", f"ARCH={arch}", "headers")
+    tree, headers = kernel_tree(), _headers(arch)
     programs = OUTPUT / arch / "bin"
     programs.mkdir(exist_ok=True)
     cross = "" if arch == host_arch() else CROSS_COMPILE[arch]
     _make(
         *("-C", SELFTESTS, f"OUTPUT={programs}", f"KSELFTESTS={tree}/tools/testing/selftests"),
-        *(f"KHDR_INCLUDES=-isystem {headers}/usr/include", "USERLDFLAGS=-static", "USERCFLAGS=-Werror"),
+        *(f"KHDR_INCLUDES=-isystem {headers}", "USERLDFLAGS=-static", "USERCFLAGS=-Werror"),
         f"CROSS_COMPILE={cross}",
     )
     files = [*SELFTESTS.glob("*.sh"), *(path for path in programs.iterdir() if path.is_file())]
@@ -66,25 +87,23 @@ def selftests(arch="x86_64"):
     }
 
 
-@cache
+@_built
 def dma_map_benchmark():
     """The kernel's own program of that name, for guests of this machine's architecture."""
-    selftests(host_arch())
+    headers = _headers(host_arch())
     program = OUTPUT / host_arch() / "dma_map_benchmark"
-    headers = OUTPUT / host_arch() / "headers/usr/include"
     source = kernel_tree() / "tools/dma/dma_map_benchmark.c"
     subprocess.run(["cc", "-static", "-O2", "-isystem", headers, "-o", program, source], check=True)
     return {"bin/dma_map_benchmark": program}
 
 
-@cache
+@_built
 def vfio_selftests():
     """The kernel's own selftests of VFIO, for guests of this machine's architecture."""
-    selftests(host_arch())
     programs = OUTPUT / host_arch() / "vfio"
-    programs.mkdir(exist_ok=True)
-    headers = OUTPUT / host_arch() / "headers/usr/include"
+    programs.mkdir(parents=True, exist_ok=True)
     source = kernel_tree() / "tools/testing/selftests/vfio"
+    headers = _headers(host_arch())
     _make("-C", source, f"OUTPUT={programs}", f"KHDR_INCLUDES=-isystem {headers}", "LDFLAGS=-static")
     return {f"selftests/vfio/{path.name}": path for path in programs.glob("vfio_*_test")}
 
