@@ -111,27 +111,32 @@ impl VirtioIommu {
         let registration =
             Registration::new(dev.parent(), dev.as_ref(), dev.bus_name(), viommu.clone())?;
         viommu.announce();
-        if !viommu.close_bypass(dev) {
-            let viommu = viommu.clone();
-            let bound: &virtio::Device<Bound> = dev;
-            let watch = watch_devices(bound, move |dev, change| {
-                if viommu.note_change(change) {
-                    viommu.close_bypass(dev);
-                }
-            });
-            if watch.is_err() {
-                dev_warn!(
-                    dev.as_ref(),
-                    "no memory to see when the global bypass can be closed\n"
-                );
-            }
-        }
+        Self::close_bypass(dev, &viommu);
         Ok(VirtioIommu {
             viommu,
             events,
             _debugfs: debugfs,
             registration,
         })
+    }
+
+    /// Closes the global bypass, at once or when nothing needs it any more.
+    fn close_bypass(dev: &virtio::Device<Bound>, viommu: &Arc<Viommu>) {
+        if viommu.close_bypass(dev) {
+            return;
+        }
+        let viommu = viommu.clone();
+        let watch = watch_devices(dev, move |dev, change| {
+            if viommu.note_change(change) {
+                viommu.close_bypass(dev);
+            }
+        });
+        if watch.is_err() {
+            dev_warn!(
+                dev.as_ref(),
+                "no memory to see when the global bypass can be closed\n"
+            );
+        }
     }
 
     /// Leaves the device for good.

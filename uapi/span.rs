@@ -94,12 +94,12 @@ impl Span {
     pub(crate) fn join(self, other: Self) -> Option<Self> {
         // Nothing begins after the last address there is, where the sum saturates.
         let reaches = |a: Self, b: Self| b.first <= a.last.saturating_add(1);
-        (reaches(self, other) && reaches(other, self)).then(|| self.hull(other))
+        (reaches(self, other) && reaches(other, self)).then(|| self.cover(other))
     }
 
     /// The smallest span that holds both.
     #[inline]
-    pub(crate) fn hull(self, other: Self) -> Self {
+    pub(crate) fn cover(self, other: Self) -> Self {
         // INVARIANT: The start can only get lower, and the end higher.
         Self {
             first: self.first.min(other.first),
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(high.join(span(0, 0)), None);
         assert_eq!(span(0, 0).join(high), None);
         assert_eq!(Span::ALL.join(Span::ALL), Some(Span::ALL));
-        assert_eq!(span(0, 0).hull(high), Span::ALL);
+        assert_eq!(span(0, 0).cover(high), Span::ALL);
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
             Some(span(0x1000, 0x2fff))
         );
         assert_eq!(span(0x1000, 0x1fff).join(span(0x2001, 0x2fff)), None);
-        assert_eq!(span(0, 9).hull(span(20, 29)), span(0, 29));
+        assert_eq!(span(0, 9).cover(span(20, 29)), span(0, 29));
         assert_eq!(span(0, 9).common(span(5, 29)), Some(span(5, 9)));
         assert_eq!(span(0, 9).common(span(10, 29)), None);
         assert!(span(5, 9).contains(span(5, 9)));

@@ -103,7 +103,7 @@ impl driver::Driver for Viommu {
         let device = &endpoint.viommu.device;
         device.check_granule()?;
         let domain = Domain::new(device, Kind::Paging)?;
-        Ok((ready(DomainHandle(domain, None)), device.domain_config()))
+        Ok((DomainHandle::new(domain, None), device.domain_config()))
     }
 
     fn alloc_identity(
@@ -116,14 +116,14 @@ impl driver::Driver for Viommu {
         let reach = Reach::new(device, endpoint.gaps())?;
         let domain = reach.get().domain().clone();
         Ok(Identity::Mapped((
-            ready(DomainHandle(domain, Some(reach))),
+            DomainHandle::new(domain, Some(reach)),
             device.domain_config(),
         )))
     }
 
     fn attach(endpoint: Pin<&Endpoint>, to: AttachTo<'_, DomainHandle>) -> Result {
         endpoint.attach(&match to {
-            AttachTo::Domain(domain) => To::Domain(domain.0.clone()),
+            AttachTo::Domain(domain) => To::Domain(domain.domain.clone()),
             AttachTo::Identity => To::Identity,
             AttachTo::Blocked => To::Blocked,
         })
@@ -132,11 +132,22 @@ impl driver::Driver for Viommu {
 
 /// What the IOMMU core holds of a domain. Endpoints attached to it hold it too, but do not follow
 /// the memory that an identity-mapped one is made of: the core does not let go of it before.
-pub(crate) struct DomainHandle(
-    Arc<Domain>,
-    #[expect(dead_code, reason = "what counts is that it is there")]
-    Option<Pin<KBox<Follower<Reach>>>>,
-);
+pub(crate) struct DomainHandle {
+    domain: Arc<Domain>,
+    _follows: Option<Pin<KBox<Follower<Reach>>>>,
+}
+
+impl DomainHandle {
+    fn new(
+        domain: Arc<Domain>,
+        follows: Option<Pin<KBox<Follower<Reach>>>>,
+    ) -> impl PinInit<Self, Error> {
+        ready(DomainHandle {
+            domain,
+            _follows: follows,
+        })
+    }
+}
 
 impl driver::Domain for DomainHandle {
     #[inline]
@@ -150,15 +161,15 @@ impl driver::Domain for DomainHandle {
     ) -> Result {
         let span = Span::from_size(iova, size).ok_or(EINVAL)?;
         // The core leaves the aperture to who calls it.
-        if !self.0.device.config.input.contains(span) {
+        if !self.domain.device.config.input.contains(span) {
             return Err(ERANGE);
         }
         let mapping = Mapping {
             span,
             phys: paddr,
-            flags: self.0.device.map_flags(prot)?,
+            flags: self.domain.device.map_flags(prot)?,
         };
-        self.0.map(mapping, gfp)
+        self.domain.map(mapping, gfp)
     }
 
     #[inline]
@@ -166,7 +177,7 @@ impl driver::Domain for DomainHandle {
         let Some(span) = Span::from_size(iova, size) else {
             return 0;
         };
-        let Some(removed) = self.0.remove(span, gather.queued()) else {
+        let Some(removed) = self.domain.remove(span, gather.queued()) else {
             return 0;
         };
         let to_tell = removed.to_tell;
@@ -174,11 +185,11 @@ impl driver::Domain for DomainHandle {
         if to_tell && !gather.extend(removed.first(), removed.last()) {
             // It does not touch what was gathered before: that goes to the device.
             if let Some(before) = gathered(gather) {
-                self.0.stage_unmap(before);
+                self.domain.stage_unmap(before);
             }
             if !gather.restart(removed.first(), removed.last()) {
                 // There is nothing to gather with: the core will not wait for this one.
-                self.0.unmap_and_sync(removed);
+                self.domain.unmap_and_sync(removed);
             }
         }
         usize::try_from(removed.size_saturating()).unwrap_or(usize::MAX)
@@ -186,25 +197,25 @@ impl driver::Domain for DomainHandle {
 
     #[inline]
     fn iova_to_phys(self: Pin<&Self>, iova: u64) -> Option<PhysAddr> {
-        self.0.translate(iova)
+        self.domain.translate(iova)
     }
 
     fn flush_all(self: Pin<&Self>) {
-        self.0.flush();
+        self.domain.flush();
     }
 
     #[inline]
     fn sync(self: Pin<&Self>, gather: &Gather<'_>) {
         // With nothing gathered, there is nothing that the device has to be told.
         if let Some(span) = gathered(gather) {
-            self.0.unmap_and_sync(span);
+            self.domain.unmap_and_sync(span);
         }
     }
 
     #[inline]
     fn sync_map(self: Pin<&Self>, iova: u64, size: usize) -> Result {
         let span = Span::from_size(iova, size).ok_or(EINVAL)?;
-        self.0.sync_map(span)
+        self.domain.sync_map(span)
     }
 }
 

@@ -59,7 +59,7 @@ impl<const ROOM: usize> Spans<ROOM> {
             .iter()
             .take_while(|range| range.first() <= end);
         let (count, all) = joined.fold((0, span), |(count, all), range| {
-            (count + 1, all.hull(*range))
+            (count + 1, all.cover(*range))
         });
         self.replace(from, count, &[all])
     }
@@ -116,7 +116,7 @@ impl<const ROOM: usize> Spans<ROOM> {
     fn cover(&mut self) {
         if let [first, .., last] = *self.ranges() {
             // INVARIANT: One range is in order.
-            self.spans[0] = first.hull(last);
+            self.spans[0] = first.cover(last);
             self.count = 1;
         }
     }

@@ -244,7 +244,7 @@ impl Domain {
             let Some(batch) = self.remove_batch(rest, deferred) else {
                 break;
             };
-            removed.span = removed.span.hull(batch.span);
+            removed.span = removed.span.cover(batch.span);
             removed.to_tell |= batch.to_tell;
         }
         removed
@@ -320,7 +320,7 @@ impl Domain {
             match engine.stage(Request::Unmap { domain, span }) {
                 Ok(()) => {
                     state.pending.remove_last();
-                    all = Some(all.map_or(span, |all| all.hull(span)));
+                    all = Some(all.map_or(span, |all| all.cover(span)));
                 }
                 Err(error) => {
                     drop(state);

@@ -85,8 +85,9 @@ impl Accounts {
         self.in_use == 0
     }
 
-    /// Opens the account of a domain, which the device has from now on.
+    /// Opens the account of a domain, which the device has from now on. An older one is closed.
     pub(super) fn open(&mut self, domain: u32, memory: AccountMemory) {
+        let _ = self.close(domain);
         let account = Account {
             missing: Spans::new(),
             error: EIO,
@@ -94,7 +95,6 @@ impl Accounts {
             is_leaving: false,
             denied: false,
         };
-        // The domain has just got its first endpoint, so there is no account of it.
         self.by_domain.insert(memory.0.into_node(domain, account));
     }
 
@@ -269,6 +269,10 @@ mod tests {
         assert!(accounts.close(1).is_none());
         accounts.open(1, memory);
         assert!(!accounts.is_barred(1, span(10, 19)));
+        accounts.bar(1, span(10, 19));
+        accounts.open(1, AccountMemory::new()?);
+        assert!(!accounts.is_barred(1, span(10, 19)));
+        assert!(accounts.is_empty());
         Ok(())
     }
 

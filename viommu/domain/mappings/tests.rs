@@ -338,7 +338,7 @@ mod tree {
                     if found.first() != begin {
                         break;
                     }
-                    expected = Some(expected.map_or(found, |before| before.hull(found)));
+                    expected = Some(expected.map_or(found, |before| before.cover(found)));
                     model[begin as usize..=found.last() as usize].fill(None);
                     begin = found.last() + 1;
                 }

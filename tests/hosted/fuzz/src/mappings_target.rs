@@ -70,7 +70,7 @@ pub fn run(input: &mut Input<'_>) {
                         break;
                     };
                     let gone = list.remove(place).span;
-                    removed = Some(removed.map_or(gone, |before| before.hull(gone)));
+                    removed = Some(removed.map_or(gone, |before| before.cover(gone)));
                     begin = gone.last().checked_add(1);
                 }
                 assert_eq!(mappings.remove_run(span), removed, "remove {span}");

@@ -37,7 +37,7 @@ pub fn run(input: &mut Input<'_>) {
     assert_eq!(a.overlaps(b), common.is_some());
     assert_eq!(a.contains(b), common == Some(b));
     assert_eq!(a.join(b), touches.then_some(hull));
-    assert_eq!(a.hull(b), hull);
+    assert_eq!(a.cover(b), hull);
     assert_eq!(
         u128::from(a.size_saturating()),
         (a_end - a_first).min(END - 1)
