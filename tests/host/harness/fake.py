@@ -151,18 +151,19 @@ class FakeGuest(AgentGuest):
     def __init__(self, directory, flavour, driver=RUST_DRIVER, *, glob="viommu_fake_*", command_line="", cpus=2):
         directory.mkdir(parents=True, exist_ok=True)
         self.driver = driver
+        memory, dimm = flavour.memory, ()
+        if images.setting("CONFIG_MEMORY_HOTPLUG", flavour.variant):
+            memory = f"{memory},slots=1,maxmem={memory + DIMM}M"
+            dimm = ("-object", f"memory-backend-ram,id=dimm,size={DIMM}M", "-device", "pc-dimm,memdev=dimm")
         super().__init__(
             directory,
             flavour.kernel,
             images.ram_disk(directory / "initramfs", images.modules(flavour.variant)),
             cmdline=f"{COMMAND_LINE} kunit.filter_glob={glob} {command_line}",
-            mem=f"{flavour.memory},slots=1,maxmem={flavour.memory + DIMM}M",
+            mem=memory,
             smp=cpus,
             patience=flavour.patience,
-            extra=(
-                *flavour.platform.arguments,
-                *("-object", f"memory-backend-ram,id=dimm,size={DIMM}M", "-device", "pc-dimm,memdev=dimm"),
-            ),
+            extra=(*flavour.platform.arguments, *dimm),
         )
 
     def boot(self):
