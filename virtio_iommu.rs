@@ -121,20 +121,22 @@ impl VirtioIommu {
     }
 
     /// Closes the global bypass, at once or when nothing needs it any more.
-    fn close_bypass(dev: &virtio::Device<Bound>, viommu: &Arc<Viommu>) {
+    fn close_bypass(dev: &virtio::Device<Core<'_>>, viommu: &Arc<Viommu>) {
         if viommu.close_bypass(dev) {
             return;
         }
         let viommu = viommu.clone();
-        let watch = watch_devices(dev, move |dev, change| {
+        let bound: &virtio::Device<Bound> = dev;
+        let watch = watch_devices(dev.as_ref(), bound, move |dev, change| {
             if viommu.note_change(change) {
                 viommu.close_bypass(dev);
             }
         });
-        if watch.is_err() {
+        if let Err(error) = watch {
             dev_warn!(
                 dev.as_ref(),
-                "no memory to see when the global bypass can be closed\n"
+                "cannot see when the global bypass can be closed: {}\n",
+                error.to_errno()
             );
         }
     }

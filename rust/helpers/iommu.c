@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/iommu.h>
-#include <linux/pci.h>
 
 #if IS_ENABLED(CONFIG_IOMMU_API)
 
@@ -19,9 +18,10 @@ rust_helper_iommu_dma_get_resv_regions(struct device *dev,
 	iommu_dma_get_resv_regions(dev, list);
 }
 
-__rust_helper int rust_helper_pci_domain_nr(struct pci_bus *bus)
+/* Who adds or removes a device writes to the bit field that this reads. */
+__rust_helper bool rust_helper_device_is_registered(struct device *dev)
 {
-	return pci_domain_nr(bus);
+	return data_race(device_is_registered(dev));
 }
 
 #endif

@@ -88,10 +88,12 @@ impl<T: Driver> Registered<T> {
         //   as long as `hwdev` is, which the caller sees to, so that its address is not that of
         //   another. It is the one in the instance; were it not, `probe_device` would find none.
         //
+        let turn = registry::turn();
         // SAFETY: The three points above are what the function needs.
         let ret = to_result(unsafe {
             bindings::iommu_device_register(instance.as_raw(), VTable::<T>::OPS, hwdev.as_raw())
         });
+        drop(turn);
 
         if let Err(e) = ret {
             // The core has released the endpoints that it had found, and has forgotten the IOMMU.
@@ -126,8 +128,10 @@ impl<T: Driver> Registered<T> {
         //    of its own reference on the instance. After that the core does not find the instance
         //    any more.
         //
+        let turn = registry::turn();
         // SAFETY: By the type invariants, the IOMMU was registered.
         unsafe { bindings::iommu_device_unregister(instance.as_raw()) };
+        drop(turn);
 
         // 3. The core's lookup by firmware node (`iommu_from_fwnode()`) uses what it has found
         //    under `iommu_probe_device_lock`, and without a reference. Wait for that.
@@ -217,7 +221,12 @@ impl<T: Driver> Registration<T> {
     /// given a default domain. On error, all endpoints that there were have been released again.
     /// One that is plugged in just then may keep the IOMMU that it found; it has its own reference
     /// on `data`.
-    pub fn new(hwdev: &Device, parent: &Device<Bound>, name: &CStr, data: Arc<T>) -> Result<Self> {
+    pub fn new(
+        hwdev: &Device,
+        parent: &Device<Core<'_>>,
+        name: &CStr,
+        data: Arc<T>,
+    ) -> Result<Self> {
         // The registration ends with the binding of `parent`, at the latest. No driver of a module
         // is left bound when the module is unloaded, and none when a device above is removed.
         if !is_driven_by(parent, T::Module::THIS_MODULE.as_ptr()) || !is_at_or_below(parent, hwdev)

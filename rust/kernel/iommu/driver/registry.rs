@@ -17,7 +17,12 @@
 use crate::{
     bindings,
     error::code::EBUSY,
-    prelude::*, //
+    global_lock,
+    prelude::*,
+    sync::{
+        GlobalGuard,
+        SetOnce, //
+    }, //
 };
 use core::{
     any::TypeId,
@@ -137,6 +142,37 @@ pub(super) fn remove(key: Key, fwnode: *mut bindings::fwnode_handle) {
     let entries = unsafe { &mut *REGISTRY.0.get() };
 
     entries.retain(|e| e.key != key || e.fwnode != fwnode);
+}
+
+global_lock! {
+    // SAFETY: `turn()`, which alone uses it, initializes it before.
+    unsafe(uninit) static TURN: Mutex<()> = ();
+}
+
+/// While it exists, no IOMMU comes or goes, and no device without a driver looks for its own.
+pub(super) struct Turn {
+    _guard: GlobalGuard<TURN>,
+}
+
+/// Waits until no IOMMU comes or goes, and no device without a driver looks for its own. May sleep;
+/// not under the core's probe lock.
+///
+/// To find the endpoints of one that goes, the core looks at all devices, and at some without a
+/// lock. A device that is none may have its `dev->iommu` freed at the end of such a look.
+#[inline(never)]
+pub(super) fn turn() -> Turn {
+    static READY: SetOnce<()> = SetOnce::new();
+    {
+        let _lock = ProbeLock::lock();
+        if READY.populate(()) {
+            // SAFETY: Only one call populates, and the others wait for the probe lock before they
+            // use it.
+            unsafe { TURN.init() };
+        }
+    }
+    Turn {
+        _guard: TURN.lock(),
+    }
 }
 
 /// Waits until all that is done under the core's probe lock now is done.

@@ -24,27 +24,30 @@ impl Requester {
     /// Returns that of `dev`, if it is a PCI device. Any context.
     pub fn of(dev: &Device) -> Option<Self> {
         let pdev = pci_device(dev)?;
-        // SAFETY: `pdev` is valid, as `dev` is.
-        Some(unsafe { Self::alias(pdev, bindings::pci_dev_id(pdev)) })
+        // SAFETY: `pdev` is valid, as `dev` is. It keeps its bus, and its number on that.
+        let id = unsafe { bindings::pci_dev_id(pdev) };
+        let segment = segment(dev)?;
+        Some(Self { segment, id })
     }
 
     /// Calls `f` for each one that the DMA of `dev` may bear on the way to the IOMMU: that of the
     /// device, and those of bridges that put their own in its place. May sleep.
-    pub fn for_each_alias(dev: &Device, mut f: impl FnMut(Self)) {
-        visit_aliases(dev, &mut f);
-    }
-
-    /// # Safety
     ///
-    /// `pdev` has to be valid.
-    unsafe fn alias(pdev: *mut bindings::pci_dev, id: u16) -> Self {
-        // SAFETY: `pdev` is valid. It has a reference on its bus for as long as it exists, and
-        // neither its bus nor its number on that changes.
-        let segment = unsafe { bindings::pci_domain_nr((*pdev).bus) };
-        // CAST: Segments are counted from 0 on.
-        let segment = segment as u32;
-        Self { segment, id }
+    /// On x86 the host bridge has to be there, as for everybody who calls
+    /// `pci_for_each_dma_alias()`: VMD and Hyper-V free what is known of theirs with it.
+    pub fn for_each_alias(dev: &Device, mut f: impl FnMut(Self)) {
+        let Some(segment) = segment(dev) else {
+            return;
+        };
+        visit_aliases(dev, &mut |id| f(Self { segment, id }));
     }
+}
+
+/// The PCI segment of a PCI device, from its name: `0000:00:01.0`. What `pci_domain_nr()` asks may
+/// be gone before the device.
+fn segment(dev: &Device) -> Option<u32> {
+    let segment = dev.name().to_str().ok()?.split(':').next()?;
+    u32::from_str_radix(segment, 16).ok()
 }
 
 fn pci_device(dev: &Device) -> Option<*mut bindings::pci_dev> {
@@ -57,7 +60,7 @@ fn pci_device(dev: &Device) -> Option<*mut bindings::pci_dev> {
 
 /// Not generic, because the C function is not exported.
 #[inline(never)]
-fn visit_aliases(dev: &Device, mut f: &mut dyn FnMut(Requester)) {
+fn visit_aliases(dev: &Device, mut f: &mut dyn FnMut(u16)) {
     let Some(pdev) = pci_device(dev) else {
         return;
     };
@@ -73,21 +76,11 @@ fn visit_aliases(dev: &Device, mut f: &mut dyn FnMut(Requester)) {
 
 /// # Safety
 ///
-/// `pdev` has to be valid, and `data` has to point to a `&mut dyn FnMut(Requester)` that nobody
-/// else uses.
+/// `data` has to point to a `&mut dyn FnMut(u16)` that nobody else uses.
 #[cfg(CONFIG_PCI)]
-unsafe extern "C" fn visit_alias(
-    pdev: *mut bindings::pci_dev,
-    id: u16,
-    data: *mut c_void,
-) -> c_int {
+unsafe extern "C" fn visit_alias(_: *mut bindings::pci_dev, id: u16, data: *mut c_void) -> c_int {
     // SAFETY: By the safety requirements.
-    let (f, alias) = unsafe {
-        (
-            &mut *data.cast::<&mut dyn FnMut(Requester)>(),
-            Requester::alias(pdev, id),
-        )
-    };
-    f(alias);
+    let f = unsafe { &mut *data.cast::<&mut dyn FnMut(u16)>() };
+    f(id);
     0
 }

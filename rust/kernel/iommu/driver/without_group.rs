@@ -14,15 +14,23 @@ use crate::{
     device::{
         AsBusDevice,
         Bound,
+        Core,
         Device, //
     },
     devres,
     error::to_result,
+    new_mutex,
     prelude::*,
-    sync::Arc,
+    sync::{
+        rcu,
+        Arc,
+        Mutex, //
+    },
     types::Opaque, //
 };
 use core::ptr::NonNull;
+
+use super::registry;
 
 /// Returns whether a driver is bound to `dev`, and may have it do DMA. Any context.
 ///
@@ -38,10 +46,9 @@ pub fn has_driver(dev: &Device) -> bool {
 /// taken to be there until [`Change::Removed`].
 pub fn is_without_group(dev: &Device) -> bool {
     let dev = dev.as_raw();
-    // SAFETY: `dev` is valid. The bit field, which is written by who adds or removes the device, is
-    // read once, and so is the pointer, which is not followed.
+    // SAFETY: `dev` is valid. The pointer is read once, and not followed.
     unsafe {
-        bindings::kobject::state_in_sysfs_raw(&raw const (*dev).kobj) != 0
+        bindings::device_is_registered(dev)
             && (&raw const (*dev).iommu_group).read_volatile().is_null()
     }
 }
@@ -108,6 +115,7 @@ impl Unbound<'_> {
     // The C function is not exported to modules.
     #[inline(never)]
     pub fn find_iommu(&self) -> Result {
+        let _turn = registry::turn();
         // SAFETY: The device is valid. By the type invariants it has no driver, which is what the
         // function expects; it takes the locks that it needs.
         to_result(unsafe { bindings::iommu_probe_device(self.0.as_raw()) })
@@ -125,45 +133,63 @@ pub enum Change<'a> {
 }
 
 /// Calls `f` whenever a PCI or platform device has got or lost its driver or was removed, until
-/// `bound` loses its own.
+/// the driver of `bound` is about to go.
 ///
-/// `f` gets `bound` and what has become of that device. It may sleep, but must not wait for
-/// somebody who binds or unbinds a driver. This function may sleep, too.
+/// To be called while `bound` is being probed, which `core` shows: that is the same device. `f`
+/// gets `bound` and what has become of that device, in one call after the other. It may sleep, but
+/// must neither bind nor unbind a driver, nor wait for somebody who does. This function may sleep,
+/// too.
 ///
 /// # Errors
 ///
+/// `EINVAL` if `core` is another device or is not being probed, or if `F`'s code is not in the
+/// module that its driver is in. `EOPNOTSUPP` if the kernel is made to unbind each driver once, to
+/// see that it can (`CONFIG_DEBUG_TEST_DRIVER_REMOVE`), except for one with `suppress_bind_attrs`.
 /// `ENOMEM`.
-pub fn watch_devices<D, F>(bound: &D, f: F) -> Result
+pub fn watch_devices<D, F>(core: &Device<Core<'_>>, bound: &D, f: F) -> Result
 where
     D: AsBusDevice<Bound> + Sync + 'static,
-    F: Fn(&D, Change<'_>) + Send + Sync + 'static,
+    F: Fn(&D, Change<'_>) + Send + 'static,
 {
-    let f = Arc::new(f, GFP_KERNEL)?;
-    for on in buses() {
-        let f = f.clone();
-        let watch = try_pin_init!(Watch {
-            // INVARIANT: See `devres::register` below.
-            bound: NonNull::from(bound),
-            f,
-            bus: on,
-            block <- Opaque::try_ffi_init(|block: *mut bindings::notifier_block| {
-                let new = bindings::notifier_block {
-                    notifier_call: Some(Watch::<D, F>::notified),
-                    ..pin_init::zeroed()
-                };
-                // SAFETY: `block` is valid for writes. It is unregistered when the object is
-                // dropped, which is pinned. All else in it is initialized before. The bus is
-                // registered since early at boot.
-                unsafe {
-                    block.write(new);
-                    to_result(bindings::bus_register_notifier(on, block))
-                }
-            }),
-        }? Error);
+    if core.as_raw() != bound.as_ref().as_raw() {
+        return Err(EINVAL);
+    }
+    check_watcher(core, Watch::<D, F>::notified as *const () as usize)?;
 
-        // Devres owns the object and drops it before `bound` is unbound for good, so that the
-        // device stays bound, and valid, while it exists. Nobody else can drop or leak it.
-        devres::register(bound.as_ref(), watch, GFP_KERNEL)?;
+    let f = Arc::pin_init(new_mutex!(Some(KBox::new(f, GFP_KERNEL)?)), GFP_KERNEL)?;
+    // SAFETY: `core` is being probed, so it is on a bus, and stays there.
+    let own = unsafe { (*core.as_raw()).bus };
+    // The own one comes first, and goes last: it says when it is over.
+    let result = Watch::register(bound, own, f.clone()).and_then(|()| {
+        let mut others = buses().filter(|bus| *bus != own);
+        others.try_for_each(|bus| Watch::register(bound, bus, f.clone()))
+    });
+    if result.is_err() {
+        let f = f.lock().take();
+        drop(f);
+    }
+    result
+}
+
+/// Whether the driver that `dev` is being probed by is that of the module with a function at this
+/// address, so that the function is there until `dev` is unbound; and whether that is announced.
+///
+/// Not generic, because the C functions are not exported.
+#[inline(never)]
+fn check_watcher(dev: &Device<Core<'_>>, function: usize) -> Result {
+    let _guard = rcu::read_lock();
+
+    // SAFETY: The RCU read lock is held, and the module's address is only compared. In a callback
+    // of its bus, `dev` is locked and has a driver.
+    unsafe {
+        let driver = (*dev.as_raw()).driver;
+        let module = bindings::__module_address(function);
+        if module != (*driver).owner || bindings::device_is_bound(dev.as_raw()) {
+            return Err(EINVAL);
+        }
+        if cfg!(CONFIG_DEBUG_TEST_DRIVER_REMOVE) && !(*driver).suppress_bind_attrs {
+            return Err(EOPNOTSUPP);
+        }
     }
     Ok(())
 }
@@ -182,22 +208,59 @@ fn buses() -> impl Iterator<Item = *const bindings::bus_type> {
 ///
 /// # Invariants
 ///
-/// - `bound` is valid, and bound to its driver, while the object exists.
+/// - `bound` is valid, and on its bus, while the object exists.
+/// - `bound` is bound to its driver, and nothing that devres has for it was released, while there
+///   is a function in `f`.
 /// - `block` is registered with `bus`, with [`Self::notified`].
 #[pin_data(PinnedDrop)]
 struct Watch<D, F> {
     bound: NonNull<D>,
-    f: Arc<F>,
+    f: Arc<Mutex<Option<KBox<F>>>>,
     bus: *const bindings::bus_type,
     #[pin]
     block: Opaque<bindings::notifier_block>,
 }
 
-// SAFETY: The device can be used on any thread, as `D: Sync`, and so can the function be used and
-// dropped. The notifier can be unregistered on any; the bus is there for good.
-unsafe impl<D: Sync, F: Send + Sync> Send for Watch<D, F> {}
+// SAFETY: The device can be used on any thread, as `D: Sync`, and the function can be called and
+// dropped on any. The notifier can be unregistered on any; the bus is there while the object is.
+unsafe impl<D: Sync, F: Send> Send for Watch<D, F> {}
 
-impl<D: Sync + 'static, F: Fn(&D, Change<'_>) + Sync> Watch<D, F> {
+impl<D, F> Watch<D, F>
+where
+    D: AsBusDevice<Bound> + Sync + 'static,
+    F: Fn(&D, Change<'_>) + Send + 'static,
+{
+    /// Has devres of `bound`, which is being probed, own a new one.
+    fn register(
+        bound: &D,
+        on: *const bindings::bus_type,
+        f: Arc<Mutex<Option<KBox<F>>>>,
+    ) -> Result {
+        let watch = try_pin_init!(Self {
+            // INVARIANT: Devres drops the object before `bound` is unbound for good, and nobody
+            // else can drop or leak it. So `bound` is valid, and on its bus. Before devres begins
+            // with that, the driver core tells the bus, and `f` is emptied.
+            bound: NonNull::from(bound),
+            f,
+            bus: on,
+            block <- Opaque::try_ffi_init(|block: *mut bindings::notifier_block| {
+                let new = bindings::notifier_block {
+                    notifier_call: Some(Self::notified),
+                    ..pin_init::zeroed()
+                };
+                // SAFETY: `block` is valid for writes. It is unregistered when the object is
+                // dropped, which is pinned. All else in it is initialized before. The bus is
+                // registered: those of `buses()` since early at boot, and that of `bound` for as
+                // long as it has devices.
+                unsafe {
+                    block.write(new);
+                    to_result(bindings::bus_register_notifier(on, block))
+                }
+            }),
+        }? Error);
+        devres::register(bound.as_ref(), watch, GFP_KERNEL)
+    }
+
     /// # Safety
     ///
     /// `block` has to be that of a `Self`, and `data` a valid device.
@@ -215,6 +278,15 @@ impl<D: Sync + 'static, F: Fn(&D, Change<'_>) + Sync> Watch<D, F> {
         // CAST: The event is one of an `enum`.
         let change = match action as bindings::bus_notifier_event {
             bindings::bus_notifier_event_BUS_NOTIFY_BOUND_DRIVER => Some(Change::Bound(dev)),
+            // The driver is about to be unbound, or its probe has failed: devres is next.
+            bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER
+            | bindings::bus_notifier_event_BUS_NOTIFY_DRIVER_NOT_BOUND
+                if dev.as_raw() == bound.as_ref().as_raw() =>
+            {
+                let f = this.f.lock().take();
+                drop(f);
+                None
+            }
             // INVARIANT: The driver core says this under the device's lock.
             bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER => {
                 Some(Change::Unbound(Unbound(dev)))
@@ -222,8 +294,11 @@ impl<D: Sync + 'static, F: Fn(&D, Change<'_>) + Sync> Watch<D, F> {
             bindings::bus_notifier_event_BUS_NOTIFY_REMOVED_DEVICE => Some(Change::Removed(dev)),
             _ => None,
         };
-        if let Some(change) = change {
-            (this.f)(bound, change);
+        let is_looked_at = buses().any(|bus| bus == this.bus);
+        if let Some(change) = change.filter(|_| is_looked_at) {
+            if let Some(f) = &*this.f.lock() {
+                f(bound, change);
+            }
         }
         // CAST: 0.
         bindings::NOTIFY_DONE as c_int
