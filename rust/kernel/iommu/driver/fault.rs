@@ -29,6 +29,29 @@ unsafe impl Send for Attached {}
 /// Where the faults of an endpoint are reported, whatever it is attached to.
 ///
 /// A driver makes one for each endpoint, and names it in [`Driver::faults`](super::Driver::faults).
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     iommu::driver::FaultSink,
+///     prelude::*,
+///     sync::Arc, //
+/// };
+///
+/// /// A stream of an SMMU: what its event queue names.
+/// struct Stream {
+///     id: u32,
+///     faults: Arc<FaultSink>,
+/// }
+///
+/// /// Tells of an event of the queue. In interrupt context.
+/// fn event(streams: &[Stream], id: u32, iova: u64, write: bool) {
+///     if let Some(stream) = streams.iter().find(|stream| stream.id == id) {
+///         stream.faults.report(iova, write);
+///     }
+/// }
+/// ```
 #[pin_data]
 pub struct FaultSink {
     dev: ARef<Device>,

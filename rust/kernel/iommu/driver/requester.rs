@@ -12,6 +12,27 @@ use crate::{
 };
 
 /// What a PCI device is known by when it issues DMA.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     device::Device,
+///     iommu::driver::Requester,
+///     prelude::*, //
+/// };
+///
+/// /// Enters a device into the table that an interrupt controller accepts MSIs by.
+/// fn accept(dev: &Device, segment: u32, table: &mut KVec<u16>) -> Result {
+///     let mut result = Ok(());
+///     Requester::for_each_alias(dev, |alias| {
+///         if alias.segment == segment && !table.contains(&alias.id) && result.is_ok() {
+///             result = table.push(alias.id, GFP_KERNEL);
+///         }
+///     });
+///     Ok(result?)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requester {
     /// The PCI segment; 0 on most machines.

@@ -146,6 +146,40 @@ pub enum Change<'a> {
 /// module that its driver is in. `EOPNOTSUPP` if the kernel is made to unbind each driver once, to
 /// see that it can (`CONFIG_DEBUG_TEST_DRIVER_REMOVE`), except for one with `suppress_bind_attrs`.
 /// `ENOMEM`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     device::{
+///         Bound,
+///         Core, //
+///     },
+///     iommu::driver::{
+///         for_each_without_group,
+///         watch_devices,
+///         Change, //
+///     },
+///     pci,
+///     prelude::*, //
+/// };
+///
+/// /// Takes over, into an IOMMU that came late, each device that its driver lets go.
+/// fn take_over(iommu: &pci::Device<Core<'_>>) -> Result {
+///     let mut outside = 0;
+///     for_each_without_group(|_| outside += 1);
+///     dev_info!(iommu, "{} devices do without an IOMMU\n", outside);
+///
+///     let bound: &pci::Device<Bound> = iommu;
+///     watch_devices(iommu.as_ref(), bound, |iommu, change| {
+///         if let Change::Unbound(dev) = change {
+///             if dev.find_iommu().is_ok() {
+///                 dev_info!(iommu, "has one more endpoint\n");
+///             }
+///         }
+///     })
+/// }
+/// ```
 pub fn watch_devices<D, F>(core: &Device<Core<'_>>, bound: &D, f: F) -> Result
 where
     D: AsBusDevice<Bound> + Sync + 'static,
