@@ -22,9 +22,9 @@ use crate::uapi::{
     Status, //
 };
 
-/// How many bytes of an endpoint's reserved regions may be for MSIs. The core keeps a record of
-/// each granule of them, which is not to use up the guest's memory. x86 has 1 MiB, an ITS 64 KiB.
-const MAX_MSI: u64 = 16 << 20;
+/// How many granules of an endpoint's reserved regions may be for MSIs. The core keeps a record of
+/// each, which is not to use up the guest's memory. x86 has 1 MiB, an ITS 64 KiB.
+const MAX_MSI_GRANULES: u64 = 4096;
 
 /// Asks the device for the reserved regions of all ids of an endpoint.
 ///
@@ -105,7 +105,7 @@ fn add_regions(
                     }
                 }
                 let mut region = Region { span, kind };
-                if is_too_much_msi(regions, &region) {
+                if msi_granules(regions, &region, iommu) > MAX_MSI_GRANULES {
                     if iommu.may_complain() {
                         dev_warn!(dev, "MSI region {} is too large, taken as reserved\n", span);
                     }
@@ -126,15 +126,16 @@ fn add_regions(
     Ok(())
 }
 
-/// Whether an endpoint with `regions` has more than [`MAX_MSI`] with this one.
-fn is_too_much_msi(regions: &Regions, new: &Region) -> bool {
+/// How many granules for MSIs an endpoint with `regions` has with this one, if it is one for MSIs
+/// and not among them.
+fn msi_granules(regions: &Regions, new: &Region, iommu: &Device) -> u64 {
     let known = regions.as_slice();
     if new.kind != ResvKind::Msi || known.contains(new) {
-        return false;
+        return 0;
     }
     let msi = known.iter().filter(|region| region.kind == ResvKind::Msi);
-    let all = msi.fold(new.span.size_saturating(), |sum, region| {
+    let bytes = msi.fold(new.span.size_saturating(), |sum, region| {
         sum.saturating_add(region.span.size_saturating())
     });
-    all > MAX_MSI
+    bytes >> iommu.config.granule.log2()
 }

@@ -250,6 +250,39 @@ static void fake_probe_malformed(struct kunit *test)
 	test_expect_agree(t, "after the second try");
 }
 
+/* A large region for MSIs, in granules: the core would keep a record of each. */
+static void fake_probe_small_granule(struct kunit *test)
+{
+	static const struct fake_region region = {
+		SZ_4G, SZ_4G + SZ_1M - 1, VIRTIO_IOMMU_RESV_MEM_T_MSI,
+	};
+	struct fake_config config = fake_default_config;
+	struct iommu_resv_region *found;
+	struct fake_test *t = test->priv;
+	struct model_endpoint *model;
+	LIST_HEAD(list);
+
+	config.page_size_mask = ~0xfULL;
+	test_start(t, &config, 1);
+	test_set_endpoint(t, 1, 1);
+	model = model_add_endpoint(&t->fake->model,
+				   t->endpoints[1].fake.ids[0]);
+	KUNIT_ASSERT_NOT_NULL(test, model);
+	model->regions[0] = region;
+	model->nr_regions = 1;
+	test_log_mark(t);
+	KUNIT_ASSERT_TRUE(test, test_plug(t, 1));
+	KUNIT_EXPECT_TRUE_MSG(test, test_log_has(t, "fake-endpoint", "MSI"),
+			      "nothing is said of the region");
+	iommu_get_resv_regions(test_dev(t, 1), &list);
+	KUNIT_EXPECT_TRUE(test, probe_has(&list, region.first));
+	list_for_each_entry(found, &list, list) {
+		if (found->type == IOMMU_RESV_MSI)
+			KUNIT_EXPECT_LE(test, found->length / t->granule, 4096);
+	}
+	iommu_put_resv_regions(test_dev(t, 1), &list);
+}
+
 /* The firmware names an endpoint without an id: it is not accepted, and that is said. */
 static void fake_probe_no_id(struct kunit *test)
 {
@@ -376,6 +409,7 @@ static void fake_probe_identity(struct kunit *test)
 
 static struct kunit_case fake_probe_cases[] = {
 	KUNIT_CASE_PARAM(fake_probe_malformed, probe_gen_params),
+	KUNIT_CASE(fake_probe_small_granule),
 	KUNIT_CASE(fake_probe_no_id),
 	KUNIT_CASE_PARAM(fake_probe_identity, regions_gen_params),
 	{}
