@@ -180,6 +180,7 @@ impl virtio::Driver for VirtioIommu {
     }
 
     fn unbind<'bound>(dev: &'bound virtio::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        this.viommu.desert(dev);
         // All in one go, where the release of each would wait for an answer of its own.
         this.viommu.detach_all();
         this.registration.unregister(dev.as_ref());
@@ -219,11 +220,11 @@ impl virtio::Driver for VirtioIommu {
         queues.ready();
         this.events.fill();
 
-        let resumed = this.viommu.resume(requests);
-        if behind_itself {
+        let self_contained = this.viommu.resume(requests)?;
+        if behind_itself && self_contained {
             this.viommu.resume_bypass(dev);
         }
-        resumed
+        Ok(())
     }
 
     fn config_changed<'bound>(dev: &'bound virtio::Device<Bound>, this: Pin<&Self::Data<'bound>>) {

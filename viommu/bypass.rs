@@ -61,6 +61,13 @@ impl GlobalBypass {
         }
     }
 
+    /// Blocks them also if the field was to be left as it is: they may do DMA. May sleep.
+    pub(super) fn desert(&mut self, dev: &virtio::Device<Bound>) {
+        if self.boot.is_some() && !self.closed && !self.left {
+            self.close(dev);
+        }
+    }
+
     /// A field that reads 0 is not written to: cloud-hypervisor's does although its device bypasses
     /// until the field is written, and nothing would bring that back for the next kernel.
     fn clear(&self, dev: &virtio::Device<Bound>) -> Result {

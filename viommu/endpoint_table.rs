@@ -76,6 +76,11 @@ impl EndpointTable {
         f(found.filter(|(key, _)| key.0 == id).map(|(_, entry)| entry))
     }
 
+    /// Whether `f` is true of an endpoint's device. Any context, in which `f` is called, too.
+    pub(super) fn any(&self, f: impl Fn(&device::Device) -> bool) -> bool {
+        self.entries.lock().values().any(|entry| f(&entry.dev))
+    }
+
     /// The device of an endpoint that has an id. May sleep: the caller may drop the last reference.
     pub(super) fn device(&self, id: u32) -> Option<ARef<device::Device>> {
         self.with(id, |entry| Some(entry?.dev.clone()))

@@ -8,7 +8,10 @@ use kernel::{
         self,
         Bound, //
     },
-    iommu::driver::Change,
+    iommu::driver::{
+        has_driver,
+        Change, //
+    },
     new_mutex,
     prelude::*,
     sync::{
@@ -175,6 +178,15 @@ impl Viommu {
         false
     }
 
+    /// The IOMMU is about to go. Closes the global bypass, whoever depends on it, if there is an
+    /// endpoint with a driver, which may go on with its DMA. May sleep.
+    pub(crate) fn desert(&self, vdev: &virtio::Device<Bound>) {
+        if self.endpoints.any(|dev| has_driver(dev)) {
+            self.outside.note_deserted();
+            self.bypass.lock().desert(vdev);
+        }
+    }
+
     /// Whether an endpoint was left that had a driver, so that it may go on with its DMA.
     pub(crate) fn has_deserted(&self) -> bool {
         self.outside.has_deserted()
@@ -217,11 +229,11 @@ impl Viommu {
     /// Takes up the device again, with a new queue that is ready. May sleep.
     ///
     /// Every endpoint returns to its domain, and every domain to its mappings. One that cannot is
-    /// reported and blocked; the others go on.
-    pub(crate) fn resume(&self, requests: Virtqueue<Slot>) -> Result {
+    /// reported and blocked; the others go on. Returns whether the IOMMU itself does not depend on
+    /// the global bypass.
+    pub(crate) fn resume(&self, requests: Virtqueue<Slot>) -> Result<bool> {
         let mut attached = self.attached();
         self.device.engine.reopen(requests)?;
-        attached.resume();
-        Ok(())
+        Ok(attached.resume())
     }
 }

@@ -60,14 +60,15 @@ impl driver::Driver for Viommu {
         dev: &device::Device,
         fwspec: FwSpec<'_>,
     ) -> Result<impl PinInit<Endpoint, Error>> {
-        let endpoint = Endpoint::new(this.into(), dev, fwspec).inspect_err(|error| {
-            // With `ENODEV` it is not behind this IOMMU.
-            if *error != ENODEV {
-                dev_err!(dev, "gets no IOMMU: its DMA is left to the global bypass\n");
-                this.note_refused(dev);
-            }
-        })?;
-        Ok(ready(endpoint))
+        Ok(ready(Endpoint::new(this.into(), dev, fwspec)?))
+    }
+
+    fn refused(this: ArcBorrow<'_, Self>, dev: &device::Device, error: Error) {
+        // With `ENODEV` it is not behind this IOMMU.
+        if error != ENODEV {
+            dev_err!(dev, "gets no IOMMU: its DMA is left to the global bypass\n");
+            this.note_refused(dev);
+        }
     }
 
     fn release(endpoint: Pin<&Endpoint>, dev: &device::Device) {

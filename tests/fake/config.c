@@ -80,8 +80,7 @@ void fake_set(struct virtio_device *vdev, unsigned int offset, const void *buf,
 		return;
 	}
 	spin_lock_irqsave(&fake->lock, flags);
-	if (bypass)
-		fake_note(fake, &fake->stats.opened);
+	fake_note(fake, bypass ? &fake->stats.opened : &fake->stats.closed);
 	fake->model.bypass = bypass;
 	fake->space.bypass = bypass;
 	spin_unlock_irqrestore(&fake->lock, flags);

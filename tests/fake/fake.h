@@ -274,6 +274,7 @@ struct fake_stats {
 	unsigned int loose_unmaps;	/* of nothing, or of what has a hole */
 	struct fake_moment reset;	/* of a device that was in use */
 	struct fake_moment opened;	/* 1 was written to the bypass field */
+	struct fake_moment closed;	/* 0 was */
 	unsigned int refusals;	/* that no rule asked for; the last: */
 	u8 refused_type;
 	u8 refused_status;

@@ -317,6 +317,40 @@ static void fake_endpoints_refused_taken(struct kunit *test)
 	endpoints_closed(t);
 }
 
+/*
+ * The IOMMU goes, while an endpoint has a driver that may go on, and the bypass is open for
+ * another one: it is closed before anything is detached.
+ */
+static void fake_endpoints_deserted(struct kunit *test)
+{
+	struct platform_driver driver = {
+		.probe = endpoints_driver_probe,
+		.driver.name = "fake-endpoint",
+	};
+	struct fake_test *t = test->priv;
+
+	endpoints_start_refused(t, 1);
+	KUNIT_ASSERT_EQ(test, platform_driver_register(&driver), 0);
+	KUNIT_EXPECT_EQ(test, t->fake->model.bypass, 1);
+	test_log_mark(t);
+	/* The core warns of a group whose DMA a driver has claimed. */
+	kunit_warning_suppress(test) {
+		ending_run(t, END_REMOVAL);
+	}
+	KUNIT_EXPECT_TRUE_MSG(test,
+			      test_log_has(t, dev_name(test_dev(t, 0)),
+					   "loses its IOMMU"),
+			      "nothing is said of the endpoint");
+	KUNIT_EXPECT_EQ(test, t->fake->stats.closed.times, 1);
+	KUNIT_EXPECT_GE_MSG(test, t->fake->stats.closed.attached, 1,
+			    "it is closed when all is detached");
+	KUNIT_EXPECT_EQ(test, t->fake->stats.reset.bypass, 0);
+	platform_driver_unregister(&driver);
+	kunit_warning_suppress(test) {
+		test_stop(t);
+	}
+}
+
 static bool endpoints_map(struct fake_test *t, u64 address)
 {
 	struct model_domain *domain = endpoints_domain(t, 0);
@@ -503,6 +537,7 @@ static struct kunit_case fake_endpoints_cases[] = {
 	KUNIT_CASE_PARAM(fake_endpoints_refused, refused_gen_params),
 	KUNIT_CASE(fake_endpoints_refused_gone),
 	KUNIT_CASE(fake_endpoints_refused_taken),
+	KUNIT_CASE(fake_endpoints_deserted),
 	KUNIT_CASE(fake_endpoints_ram),
 	KUNIT_CASE(fake_endpoints_granule),
 	KUNIT_CASE(fake_endpoints_held),

@@ -81,13 +81,19 @@ impl Attached {
 
     /// Attaches every id again, after [`Self::detach_all`] and a reset. May sleep.
     ///
-    /// One that cannot return is blocked and reported; the others go on.
-    pub(crate) fn resume(&mut self) {
+    /// One that cannot return is blocked and reported; the others go on. Returns whether the IOMMU
+    /// itself does not depend on the global bypass.
+    pub(crate) fn resume(&mut self) -> bool {
         self.device.domain_ids.start_over();
         // They have a number already.
         let _ = self.start();
-        if let Some(Err(failure)) = self.own.map(|id| self.attach_own(id)) {
-            dev_err!(self.device.dev, "cannot attach itself: {}\n", failure);
+        let own = self.own.map_or(Ok(()), |id| self.attach_own(id));
+        if let Err(failure) = &own {
+            dev_err!(
+                self.device.dev,
+                "cannot attach itself: {}; global bypass stays open\n",
+                failure
+            );
         }
         let mut next = Some(0);
         while let Some(id) = next.and_then(|from| self.first_from(from)) {
@@ -102,6 +108,7 @@ impl Attached {
                 self.block(&dev, id);
             }
         }
+        own.is_ok()
     }
 
     /// The first id from this one on.

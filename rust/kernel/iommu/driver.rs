@@ -331,14 +331,18 @@ pub trait Driver: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// The device is left without an IOMMU. `ENODEV` says that the driver does not care for this
-    /// device; any other error is logged. (None of them makes [`Registration::new`] fail, and the
-    /// core never tries again for the same device.)
+    /// The device is left without an IOMMU, see [`refused`](Self::refused). `ENODEV` says that the
+    /// driver does not care for this device; any other error is logged. (None of them makes
+    /// [`Registration::new`] fail, and the core never tries again for the same device.)
     fn probe(
         this: ArcBorrow<'_, Self>,
         dev: &device::Device,
         fwspec: FwSpec<'_>,
     ) -> Result<impl PinInit<Self::Endpoint, Error>>;
+
+    /// A device that firmware has put behind this IOMMU is left without one: [`probe`](Self::probe)
+    /// has failed, or there was no memory for what it returned. May sleep.
+    fn refused(_this: ArcBorrow<'_, Self>, _dev: &device::Device, _error: Error) {}
 
     /// The endpoint goes away: it is unplugged, or the IOMMU is unregistered. May sleep.
     ///

@@ -175,8 +175,12 @@ impl<T: Driver> VTable<T> {
         // SAFETY: The lock is held.
         let instance = unsafe { Instance::<T>::find(fwspec.iommu_fwnode()) }.ok_or(ENODEV)?;
 
-        let data = T::probe(instance.data().as_arc_borrow(), dev, fwspec)?;
-        let ep = KBox::pin_init(EndpointObject::new(data, instance.clone()), GFP_KERNEL)?;
+        let iommu = || instance.data().as_arc_borrow();
+        let ep = T::probe(iommu(), dev, fwspec)
+            .and_then(|data| {
+                KBox::pin_init(EndpointObject::new(data, instance.clone()), GFP_KERNEL)
+            })
+            .inspect_err(|error| T::refused(iommu(), dev, *error))?;
         ep.as_ref().find_faults();
 
         // SAFETY: `dev` is valid, and as it has a fwspec, it has the `struct dev_iommu` that this
