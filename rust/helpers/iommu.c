@@ -18,9 +18,9 @@ rust_helper_iommu_dma_get_resv_regions(struct device *dev,
 	iommu_dma_get_resv_regions(dev, list);
 }
 
-/* Who adds or removes a device writes to the bit field that this reads. */
 __rust_helper bool rust_helper_device_is_registered(struct device *dev)
 {
+	/* Who adds or removes the device writes to the bit field. */
 	return data_race(device_is_registered(dev));
 }
 
