@@ -197,6 +197,8 @@ impl virtio::Driver for VirtioIommu {
         dev: &'bound virtio::Device<Core<'_>>,
         this: Pin<&Self::Data<'bound>>,
     ) -> Result {
+        // First, as it bounds every wait, that of a caller who attaches something among them.
+        this.viommu.detach_all();
         // Its own rings have to be where they are when it resumes.
         this.viommu.leave(dev, this.viommu.is_behind_itself());
         Ok(())
