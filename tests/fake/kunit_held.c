@@ -315,6 +315,102 @@ static void fake_held_slow(struct kunit *test)
 	test_expect_agree(t, "in the end");
 }
 
+struct identity_case {
+	const char *name;
+	bool suspended;
+};
+
+static const struct identity_case identity_cases[] = {
+	{ "it goes on" },
+	{ "it is suspended", .suspended = true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(identity, identity_cases, name);
+
+static unsigned int held_nr_mappings(struct fake_test *t, unsigned int index)
+{
+	struct model_endpoint *endpoint;
+
+	endpoint = model_endpoint(&t->fake->model,
+				  t->endpoints[index].fake.ids[0]);
+	return endpoint->domain ? list_count_nodes(&endpoint->domain->mappings) : 0;
+}
+
+/* What becomes of the device that does not answer */
+static void held_resolve(struct work_struct *work)
+{
+	struct held_run *held = container_of(work, struct held_run, work);
+	const struct identity_case *param = held->run.t->test->param_value;
+	struct fake_test *t = held->run.t;
+
+	held->ret = -ETIMEDOUT;
+	if (!wait_for_completion_timeout(&held->seen, 10 * HZ))
+		return;
+#ifdef CONFIG_PM_SLEEP
+	if (param->suspended) {
+		held->ret = virtio_device_freeze(&t->fake->vdev) ?:
+			    virtio_device_restore(&t->fake->vdev);
+		return;
+	}
+#endif
+	held->ret = held_named(t, "memory") ? 0 : -ETIMEDOUT;
+	test_clear_rules(t);
+	fake_release_held(t->fake, false);
+}
+
+/*
+ * A device that is found to map RAM alone does not answer for long while an identity
+ * domain is made of it: sooner or later that has all of it.
+ */
+static void fake_held_identity(struct kunit *test)
+{
+	const struct identity_case *param = test->param_value;
+	struct fake_config config = fake_default_config;
+	struct fake_rule keep = {
+		FAKE_RULE(VIRTIO_IOMMU_T_MAP), .hook = held_seen,
+		.completion = param->suspended ? FAKE_NEVER : FAKE_HELD,
+	};
+	struct fake_test *t = test->priv;
+	struct held_run held = { .run.t = t };
+	struct test_domain *domain;
+
+	if (param->suspended && !IS_ENABLED(CONFIG_PM_SLEEP))
+		kunit_skip(test, "needs CONFIG_PM_SLEEP");
+	test_needs_unsafe(t, "spins for ever, with interrupts off");
+	config.features &= ~BIT_ULL(VIRTIO_IOMMU_F_BYPASS_CONFIG);
+	config.ring_size = 2;
+	domain = test_start_domain(t, &config, 2);
+	KUNIT_ASSERT_EQ(test, fake_group_type(&t->endpoints[0].fake, "identity"),
+			0);
+	keep.skip = held_nr_mappings(t, 0);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
+
+	t->fake->config.quirks |= FAKE_RAM_ONLY;
+	t->fake->unplugged_after_ms = 0;
+	init_completion(&held.seen);
+	keep.arg = &held;
+	test_rule(t, &keep);
+	test_log_mark(t);
+	INIT_WORK_ONSTACK(&held.work, held_resolve);
+	queue_work(system_dfl_wq, &held.work);
+	/* The core warns if it fails. */
+	kunit_warning_suppress(test) {
+		test_detach(t, 0);
+	}
+	held_join(&held);
+	KUNIT_EXPECT_EQ(test, held.ret, 0);
+	if (param->suspended) {
+		test_clear_rules(t);
+		KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
+		test_detach(t, 0);
+	}
+	KUNIT_ASSERT_EQ(test, fake_group_type(&t->endpoints[1].fake, "identity"),
+			0);
+	KUNIT_EXPECT_GT(test, held_nr_mappings(t, 1), 1);
+	KUNIT_EXPECT_EQ(test, held_nr_mappings(t, 0), held_nr_mappings(t, 1));
+	test_expect_agree(t, "in the end");
+}
+
 /* The device is shut down while an endpoint waits to be attached: all that ends in time. */
 static void fake_held_shutdown(struct kunit *test)
 {
@@ -389,6 +485,7 @@ static void fake_held_late(struct kunit *test)
 
 static struct kunit_case fake_held_cases[] = {
 	KUNIT_CASE_PARAM(fake_held_slow, slow_gen_params),
+	KUNIT_CASE_PARAM(fake_held_identity, identity_gen_params),
 	KUNIT_CASE_SLOW(fake_held_shutdown),
 	KUNIT_CASE_SLOW(fake_held_late),
 	KUNIT_CASE_SLOW(fake_held_atomic),

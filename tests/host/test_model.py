@@ -57,6 +57,7 @@ MUTANTS = {
     "forgiven-early": "late",
     "never-forgiven": "late",
     "mapped-late": "late",
+    "refused-late": "late",
     "unmapped-never": "late",
     "unbarred": "late",
     "endless-end": "end_of_silence",

@@ -28,11 +28,8 @@ use crate::{
     viommu::device::Device, //
 };
 
-/// What an identity-mapped domain may map, of which it follows memory that comes and goes.
-pub(crate) struct Reach {
-    domain: Arc<Domain>,
-    spans: KVec<Span>,
-}
+/// An identity-mapped domain, for which it follows memory that comes and goes.
+pub(crate) struct Reach(Arc<Domain>);
 
 impl Reach {
     /// Creates a domain in which each of `spans` is mapped to itself. May sleep.
@@ -43,40 +40,32 @@ impl Reach {
         device: &Arc<Device>,
         spans: impl Iterator<Item = Span>,
     ) -> Result<Pin<KBox<Follower<Self>>>> {
-        let domain = Domain::new(device, Kind::IdentityMapped)?;
         let mut all = KVec::new();
         for span in spans {
             all.push(span, GFP_KERNEL)?;
         }
-        let reach = Reach { domain, spans: all };
+        let domain = Domain::with_reach(device, Kind::IdentityMapped, all)?;
         // It follows before it looks what there is, lest something comes in between.
-        let reach = KBox::pin_init(Follower::new(reach), GFP_KERNEL)?;
-        let Reach { domain, spans } = reach.get();
-        for &span in spans {
-            if device.maps_ram_only() {
-                domain.map_ram(span)?;
-            } else {
-                domain.map_to_itself(span)?;
-            }
-        }
+        let reach = KBox::pin_init(Follower::new(Reach(domain)), GFP_KERNEL)?;
+        reach.get().0.fill()?;
         Ok(reach)
     }
 
     pub(crate) fn domain(&self) -> &Arc<Domain> {
-        &self.domain
+        &self.0
     }
 }
 
 impl Follow for Reach {
     fn add(&self, first: PhysAddr, last: PhysAddr) -> Result {
-        let domain = &self.domain;
+        let domain = &self.0;
         if !domain.device.maps_ram_only() {
             // All is mapped, or about to be. Should that be refused, this is found with the rest,
             // as nobody looks what memory there is before this is over.
             return Ok(());
         }
         let block = Span::new(first, last).ok_or(EINVAL)?;
-        for &span in &self.spans {
+        for &span in &domain.reach {
             domain.map_block(block, span).inspect_err(|error| {
                 dev_err!(
                     domain.device.dev,
@@ -92,12 +81,28 @@ impl Follow for Reach {
 
     fn remove(&self, first: PhysAddr, last: PhysAddr) {
         if let Some(block) = Span::new(first, last) {
-            self.domain.unmap_block(block);
+            self.0.unmap_block(block);
         }
     }
 }
 
 impl Domain {
+    /// In an identity-mapped domain: maps what it may reach and has not mapped. May sleep.
+    pub(super) fn fill(&self) -> Result {
+        if !self.state.lock().unfilled {
+            return Ok(());
+        }
+        for &span in &self.reach {
+            if self.device.maps_ram_only() {
+                self.map_ram(span)?;
+            } else {
+                self.map_to_itself(span)?;
+            }
+        }
+        self.state.lock().unfilled = false;
+        Ok(())
+    }
+
     /// Maps what is memory in a range to itself.
     fn map_ram(&self, span: Span) -> Result {
         ram::for_each_range(|first, last| {
@@ -105,7 +110,7 @@ impl Domain {
                 return Ok(());
             };
             match self.map_to_itself(part) {
-                // It was plugged in just now.
+                // It was plugged in just now, or is one of those that were mapped before one failed.
                 Err(EEXIST) => Ok(()),
                 mapped => mapped,
             }
@@ -138,7 +143,7 @@ impl Domain {
     fn sync_block(&self, part: Span) -> Result {
         let engine = &self.device.engine;
         engine.sync_sleeping(&fmt!("memory {} in domain {}", part, self.id()))?;
-        self.sync_map(part)
+        engine.collect_refused(self.id(), part)
     }
 
     /// Removes what was mapped of a memory block alone, and waits for the device.
@@ -158,21 +163,27 @@ impl Domain {
             phys: span.first(),
             flags: MapFlag::Read | MapFlag::Write,
         };
-        self.map(mapping, GFP_KERNEL)
+        let engine = &self.device.engine;
+        self.map_when(mapping, GFP_KERNEL, |error| {
+            engine.make_room_sleeping(error, &fmt!("memory {} in domain {}", span, self.id()))
+        })
     }
 
-    /// In an identity-mapped domain: maps only memory where the device has refused to map all.
+    /// In an identity-mapped domain: maps only memory where the device has refused to map all. May
+    /// sleep.
     pub(super) fn replace_refused(&self) -> Result {
+        let engine = &self.device.engine;
         for Mapping { span, .. } in self.walk() {
-            if self.sync_map(span).is_ok() {
+            if engine.collect_refused(self.id(), span).is_ok() {
                 continue;
             }
             self.device.learn_ram_only();
+            // Should the rest of this fail, the next endpoint makes up for it.
+            self.state.lock().unfilled = true;
             // The device has nothing of it.
             let _ = self.remove(span, false);
-            self.map_ram(span)?;
-            self.sync_map(span)?;
         }
-        Ok(())
+        self.fill()?;
+        engine.sync_sleeping(&fmt!("mappings of domain {}", self.id()))
     }
 }

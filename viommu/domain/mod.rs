@@ -41,7 +41,10 @@ use self::{
 use super::{
     device::Device,
     domain_ids::DomainId,
-    engine::AccountMemory,
+    engine::{
+        AccountMemory,
+        StageError, //
+    },
     spans::Spans, //
 };
 use crate::uapi::{
@@ -92,6 +95,8 @@ struct State {
     endpoints: usize,
     /// Whether the device refused a part of what was mapped when the first was attached.
     incomplete: bool,
+    /// Whether a part of the reach may not be among the mappings.
+    unfilled: bool,
     /// For the engine's account of what the device refuses, while the device does not have the
     /// domain.
     account: Option<AccountMemory>,
@@ -111,6 +116,8 @@ pub(super) struct Domain {
     /// The number that the device knows the domain by.
     pub(super) number: DomainId,
     pub(super) kind: Kind,
+    /// What it may map, if it is identity-mapped.
+    reach: KVec<Span>,
     #[pin]
     state: SpinLockIrq<State>,
 }
@@ -118,18 +125,24 @@ pub(super) struct Domain {
 impl Domain {
     /// Creates a domain with no mapping. It gets a number with its first endpoint. May sleep.
     pub(super) fn new(device: &Arc<Device>, kind: Kind) -> Result<Arc<Self>> {
+        Self::with_reach(device, kind, KVec::new())
+    }
+
+    fn with_reach(device: &Arc<Device>, kind: Kind, reach: KVec<Span>) -> Result<Arc<Self>> {
         let account = Some(AccountMemory::new()?);
         Arc::pin_init(
             pin_init!(Domain {
                 device: device.clone(),
                 number: device.domain_ids.none(),
                 kind,
+                reach,
                 state <- new_spinlock_irq!(State {
                     mappings: Mappings::new(),
                     pending: Spans::new(),
                     presence: Presence::Absent,
                     endpoints: 0,
                     incomplete: false,
+                    unfilled: true,
                     account,
                 }),
             }),
@@ -173,6 +186,17 @@ impl Domain {
     /// Maps a range, in which nothing may be mapped yet. The caller holds no lock.
     #[inline(always)]
     pub(super) fn map(&self, mapping: Mapping, gfp: Flags) -> Result {
+        self.map_when(mapping, gfp, |error| self.device.engine.make_room(error))
+    }
+
+    /// The same, where `make_room` says how to wait for room.
+    #[inline(always)]
+    fn map_when(
+        &self,
+        mapping: Mapping,
+        gfp: Flags,
+        make_room: impl Fn(StageError) -> Result,
+    ) -> Result {
         loop {
             let mut state = self.state.lock();
             // In the tree first: an overlap must not reach the device.
@@ -202,7 +226,7 @@ impl Domain {
             };
             state.mappings.remove_run(mapping.span);
             drop(state);
-            self.device.engine.make_room(error)?;
+            make_room(error)?;
         }
     }
 

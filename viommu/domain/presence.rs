@@ -109,14 +109,15 @@ impl Domain {
     /// Mappings that are added or removed meanwhile are told to the device only below the address
     /// that the replay has reached: the rest it will find, or not find, by itself.
     fn replay(&self) -> Result {
+        self.fill()?;
         let engine = &self.device.engine;
         engine.stage_all(&fmt!("mappings of domain {}", self.id()), || {
             self.stage_replay()
         })?;
         if self.kind == Kind::IdentityMapped {
-            return self.replace_refused();
+            self.replace_refused()?;
         }
-        engine.sync_map(self.id(), Span::ALL)
+        engine.collect_refused(self.id(), Span::ALL)
     }
 
     /// Stages as many mappings as there is room for.

@@ -177,6 +177,11 @@ impl Engine {
         self.wait(state, target, Wait::Sleeps(what)).map(drop)
     }
 
+    /// [`Self::make_room`], but waits as long as the device lives: for what `what` says. May sleep.
+    pub(crate) fn make_room_sleeping(&self, error: StageError, what: &dyn fmt::Display) -> Result {
+        self.make_room_for(error, Wait::Sleeps(what))
+    }
+
     /// Like [`Self::sync`], and fails if the device refused a mapping that touches `span`.
     #[inline]
     pub(crate) fn sync_map(&self, domain: u32, span: Span) -> Result {
@@ -192,6 +197,12 @@ impl Engine {
             return Ok(());
         }
         accounts.collect(domain, span)
+    }
+
+    /// Fails if the device has refused a mapping that touches `span`, and for no other reason, as
+    /// it does not wait: call [`Self::sync_sleeping`] before.
+    pub(crate) fn collect_refused(&self, domain: u32, span: Span) -> Result {
+        self.state.lock().refused.accounts.collect(domain, span)
     }
 
     /// Bars a range that was unmapped and that the device cannot be told of, and reports it. Any

@@ -210,14 +210,15 @@ impl RequestQueue {
         self.health == Health::Late
     }
 
-    /// Fails if a request cannot be staged because of the state that the device is in.
+    /// Fails if a request cannot be staged because of the state that the device is in. While it is
+    /// late, there is no room for a MAP: so it depends on the caller whether that is waited for.
     #[cold]
-    fn check_late(&mut self, request: Request) -> Result {
-        self.check_alive()?;
+    fn check_late(&mut self, request: Request) -> Result<(), StageError> {
+        self.check_alive().map_err(StageError::Failed)?;
         self.reap();
         // What is unmapped is out of the device's sight as soon as it goes on.
         if self.is_late() && matches!(request, Request::Map { .. }) {
-            return Err(EIO);
+            return Err(StageError::Full);
         }
         Ok(())
     }
@@ -240,7 +241,7 @@ impl RequestQueue {
             }
         }
         if self.health != Health::Running {
-            self.check_late(request).map_err(StageError::Failed)?;
+            self.check_late(request)?;
         }
         let mut slot = self.take_slot()?;
         slot.load(request);

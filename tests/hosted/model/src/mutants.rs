@@ -141,6 +141,19 @@ pub const MUTANTS: &[Mutant] = &[
         "if self.is_late() && matches!(request, Request::Map { .. }) {",
         "if self.is_late() && false {",
     ),
+    // While the device is late, who maps and may sleep fails with those who may not.
+    mutant(
+        "refused-late",
+        "ring",
+        "            return Err(StageError::Full);
+        }
+        Ok(())
+",
+        "            return Err(StageError::Failed(EIO));
+        }
+        Ok(())
+",
+    ),
     // What is unmapped while the device is late, does not get into the ring.
     mutant(
         "unmapped-never",

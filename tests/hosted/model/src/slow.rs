@@ -98,6 +98,17 @@ pub(super) fn late() {
         rig.call(attach(0)).expect("a device that is slow");
     });
     let pages = join(cpus);
+    let replay = rig.cpu(|rig| {
+        let mut pages: Vec<_> = (0..3).map(|_| rig.page()).collect();
+        rig.engine.stage_all(&"a replay", || {
+            while let Some(&page) = pages.last() {
+                rig.engine.stage(map_request(3, page))?;
+                rig.note(Op::Map(3, page));
+                pages.pop();
+            }
+            Ok(())
+        })
+    });
 
     assert_eq!(rig.map(1, rig.page()), Err(EIO), "mapped while it is late");
     let mut given_up = Vec::new();
@@ -131,6 +142,7 @@ pub(super) fn late() {
     assert!(done, "mapped before all that was given up is answered");
     rig.unmap(3, next).expect("it is awake");
     caller.join();
+    assert_eq!(replay.join(), Ok(()), "who may sleep waits");
     rig.engine
         .sync_sleeping(&"what is left")
         .expect("it is awake");
