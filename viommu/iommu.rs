@@ -181,7 +181,7 @@ impl Viommu {
     /// The IOMMU is about to go. Closes the global bypass, whoever depends on it, if there is an
     /// endpoint with a driver, which may go on with its DMA. May sleep.
     pub(crate) fn desert(&self, vdev: &virtio::Device<Bound>) {
-        if self.endpoints.any(|dev| has_driver(dev)) {
+        if self.endpoints.any(has_driver) {
             self.outside.note_deserted();
             self.bypass.lock().desert(vdev);
         }

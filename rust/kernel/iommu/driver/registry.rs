@@ -146,12 +146,12 @@ pub(super) fn remove(key: Key, fwnode: *mut bindings::fwnode_handle) {
 
 global_lock! {
     // SAFETY: `turn()`, which alone uses it, initializes it before.
-    unsafe(uninit) static TURN: Mutex<()> = ();
+    unsafe(uninit) static ONE_AT_A_TIME: Mutex<()> = ();
 }
 
 /// While it exists, no IOMMU comes or goes, and no device without a driver looks for its own.
 pub(super) struct Turn {
-    _guard: GlobalGuard<TURN>,
+    _guard: GlobalGuard<ONE_AT_A_TIME>,
 }
 
 /// Waits until no IOMMU comes or goes, and no device without a driver looks for its own. May sleep;
@@ -167,11 +167,11 @@ pub(super) fn turn() -> Turn {
         if READY.populate(()) {
             // SAFETY: Only one call populates, and the others wait for the probe lock before they
             // use it.
-            unsafe { TURN.init() };
+            unsafe { ONE_AT_A_TIME.init() };
         }
     }
     Turn {
-        _guard: TURN.lock(),
+        _guard: ONE_AT_A_TIME.lock(),
     }
 }
 
