@@ -113,6 +113,16 @@ impl<T> KBox<T> {
 }
 
 impl<T> KBox<MaybeUninit<T>> {
+    /// Says that a value is there.
+    ///
+    /// # Safety
+    ///
+    /// It has to be.
+    pub unsafe fn assume_init(self) -> KBox<T> {
+        // SAFETY: By the safety requirements. The memory has the same layout.
+        KBox(unsafe { Box::from_raw(Box::into_raw(self.0).cast()) })
+    }
+
     /// Puts a value there.
     pub fn write(mut this: Self, value: T) -> KBox<T> {
         this.0.write(value);
