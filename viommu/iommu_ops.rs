@@ -151,7 +151,7 @@ impl DomainHandle {
 }
 
 impl driver::Domain for DomainHandle {
-    #[inline]
+    #[inline(always)]
     fn map(
         self: Pin<&Self>,
         iova: u64,

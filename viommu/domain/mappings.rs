@@ -250,7 +250,7 @@ impl Mappings {
     ///
     /// Returns what was removed. [`None`] if no mapping begins at `span.first()`; one that reaches
     /// over it from below would have to be split, which the device does not do.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove_run(&mut self, span: Span) -> Option<Span> {
         let mut last = None;
         let mut begin = span.first();

@@ -250,7 +250,7 @@ impl Domain {
     /// Removes mappings from the start of `span` on, up to a hole.
     ///
     /// With `deferred`, the device is to be told with the next [`Self::flush`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&self, span: Span, deferred: bool) -> Option<Removed> {
         let removed = self.remove_batch(span, deferred)?;
         if removed.span.last() >= span.last() {

@@ -115,7 +115,7 @@ impl Engine {
     /// Stages a request that the engine itself looks after: [`Request::Map`] or [`Request::Unmap`].
     ///
     /// Any context. Locks may be held.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stage(&self, request: Request) -> Result<(), StageError> {
         self.state.lock().stage(request)
     }
@@ -145,7 +145,7 @@ impl Engine {
             .inspect_err(|_| self.report_unmap(domain, span))
     }
 
-    #[inline]
+    #[inline(always)]
     fn stage_unmap(&self, domain: u32, span: Span) -> Result<State<'_>> {
         loop {
             let mut state = self.state.lock();
@@ -183,7 +183,7 @@ impl Engine {
     }
 
     /// Like [`Self::sync`], and fails if the device refused a mapping that touches `span`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn sync_map(&self, domain: u32, span: Span) -> Result {
         let state = self.state.lock();
         let target = state.next();
@@ -349,17 +349,14 @@ impl Engine {
         let (state, seq) = loop {
             let mut state = self.state.lock();
             let error = match state.take_slot() {
-                Ok(mut slot) => {
-                    slot.load_collected(request, long);
-                    match state.add(slot) {
-                        Ok(seq) => break (state, seq),
-                        Err((mut slot, error)) => {
-                            (long, _) = slot.take_long();
-                            state.put_slot(slot);
-                            error
-                        }
+                Ok(slot) => match state.add(slot, |slot| slot.load_collected(request, long)) {
+                    Ok(seq) => break (state, seq),
+                    Err((mut slot, error)) => {
+                        (long, _) = slot.take_long();
+                        state.put_slot(slot);
+                        error
                     }
-                }
+                },
                 Err(error) => error,
             };
             drop(state);

@@ -232,7 +232,8 @@ impl RequestQueue {
     }
 
     /// Stages a request whose answer nobody collects: [`Request::Map`] or [`Request::Unmap`].
-    #[inline]
+    // For each kind of request by itself: what its caller knows of it needs no code here.
+    #[inline(always)]
     pub(super) fn stage(&mut self, request: Request) -> Result<(), StageError> {
         if let Request::Map { domain, span, .. } = request {
             let accounts = &mut self.refused.accounts;
@@ -243,9 +244,8 @@ impl RequestQueue {
         if self.health != Health::Running {
             self.check_late(request)?;
         }
-        let mut slot = self.take_slot()?;
-        slot.load(request);
-        match self.add(slot) {
+        let slot = self.take_slot()?;
+        match self.add(slot, |slot| slot.load(request)) {
             Ok(_) => Ok(()),
             Err((slot, error)) => {
                 self.put_slot(slot);
@@ -254,7 +254,7 @@ impl RequestQueue {
         }
     }
 
-    /// Takes an idle slot: load it, then [`Self::add`] it.
+    /// Takes an idle slot, for [`Self::add`].
     #[inline]
     pub(super) fn take_slot(&mut self) -> Result<KBox<Slot>, StageError> {
         self.check_alive().map_err(StageError::Failed)?;
@@ -271,13 +271,22 @@ impl RequestQueue {
         let _ = self.slots.idle.push_within_capacity(slot);
     }
 
-    /// Adds a slot from [`Self::take_slot`] to the ring. Returns its number.
+    /// Loads a slot from [`Self::take_slot`] and adds it to the ring. Returns its number.
     #[inline(always)]
-    pub(super) fn add(&mut self, mut slot: KBox<Slot>) -> Result<u64, (KBox<Slot>, StageError)> {
+    pub(super) fn add(
+        &mut self,
+        mut slot: KBox<Slot>,
+        load: impl FnOnce(&mut Slot),
+    ) -> Result<u64, (KBox<Slot>, StageError)> {
         let seq = self.next();
-        slot.seq = seq;
         let added = match self.queue.access() {
-            Some(mut ring) => ring.add(slot),
+            Some(mut ring) => {
+                // Not before: what lies between is a call, after which a compiler knows nothing of
+                // what it has written.
+                load(&mut slot);
+                slot.seq = seq;
+                ring.add(slot)
+            }
             None => Err((slot, ENODEV)),
         };
         if let Err((slot, error)) = added {

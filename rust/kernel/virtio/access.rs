@@ -84,7 +84,7 @@ impl<'a, B: Buffer> Access<'a, B> {
     }
 
     /// Like [`Virtqueue::add`].
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, buf: KBox<B>) -> Result<(), (KBox<B>, Error)> {
         let object = KBox::into_raw(buf);
 
@@ -100,7 +100,7 @@ impl<'a, B: Buffer> Access<'a, B> {
     /// # Safety
     ///
     /// `object` has to come from [`KBox::into_raw`], and nobody else may have it.
-    #[inline]
+    #[inline(always)]
     unsafe fn add_raw(&mut self, object: *mut B) -> Result {
         // SAFETY: The caller owns what `object` points to. The reference and what comes of it end
         // when this function returns an error, or when the buffer leaves the queue; nothing else

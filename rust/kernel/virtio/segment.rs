@@ -128,7 +128,7 @@ impl Segments {
     ///
     /// `object` has to point to a `B` that lies in a [`KBox`]. Each part has to lie in one
     /// allocation, unless it is too long.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn describe<B>(
         &mut self,
         object: *const B,

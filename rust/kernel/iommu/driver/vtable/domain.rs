@@ -156,7 +156,7 @@ impl<T: Driver> VTable<T> {
     /// # Safety
     ///
     /// The domain rule applies to `raw`.
-    #[inline]
+    #[inline(always)]
     unsafe fn map(
         raw: *mut bindings::iommu_domain,
         iova: c_ulong,
