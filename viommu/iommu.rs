@@ -113,8 +113,14 @@ impl Viommu {
     ///
     /// Returns whether there is nothing left to be done about it.
     pub(crate) fn close_bypass(&self, vdev: &virtio::Device<Bound>) -> bool {
+        let matters = {
+            let bypass = self.bypass.lock();
+            bypass.is_due() && bypass.was_open()
+        };
+        // Not under the lock, which a device that is refused takes.
+        let none_left = self.outside.take_in(&self.device, matters);
         let mut bypass = self.bypass.lock();
-        if bypass.is_due() && (!bypass.was_open() || self.is_self_contained(vdev)) {
+        if none_left && bypass.is_due() && (!bypass.was_open() || self.is_self_contained(vdev)) {
             bypass.close(vdev);
         }
         !bypass.is_due()

@@ -10,7 +10,8 @@ use kernel::{
     iommu::driver::{
         for_each_without_group,
         is_without_group,
-        Requester, //
+        Requester,
+        WithoutGroup, //
     },
     new_mutex,
     prelude::*,
@@ -142,29 +143,58 @@ impl Outside {
         self.deserted.load(Relaxed)
     }
 
+    /// Has the core make endpoints of devices that it left out, because a driver was just refusing
+    /// them when the IOMMU was registered. May sleep.
+    ///
+    /// If it `matters`, returns whether no device is left behind the IOMMU that is used, or may be
+    /// about to be used, and is no endpoint; names one.
+    pub(super) fn take_in(&self, device: &Device, matters: bool) -> bool {
+        let mut none_left = true;
+        for_each_without_group(|found| match found {
+            // It may be behind another IOMMU, or none.
+            WithoutGroup::Unbound(dev) => {
+                let _ = dev.find_iommu();
+            }
+            WithoutGroup::Used(dev) => {
+                none_left &= !matters || !self.depends(dev, device, none_left)
+            }
+        });
+        none_left
+    }
+
     /// Whether every device behind the IOMMU that does DMA is an endpoint. Names one that is not,
     /// unless it was named when it was refused. May sleep.
-    ///
-    /// Firmware told the core which devices these are, when their drivers came. The IOMMU is asked
-    /// now. In a PCI segment without a single endpoint, it has none: even a host bridge is one.
     pub(super) fn is_empty(&self, device: &Device) -> bool {
         let refused = self.has_refused();
         let mut empty = true;
-        for_each_without_group(|dev| {
-            let mut is_here = false;
-            Requester::for_each_alias(dev, |alias| {
-                let id = self.endpoint_id(alias);
-                is_here |= id.is_some_and(|id| device.knows_endpoint(id));
-            });
-            if self.own == Requester::of(dev) || !is_here || !empty || self.was_refused(dev) {
-                return;
+        for_each_without_group(|found| {
+            if let WithoutGroup::Used(dev) = found {
+                empty &= !self.depends(dev, device, empty);
             }
-            empty = false;
+        });
+        empty && !refused
+    }
+
+    /// Whether a device that is used without an IOMMU is behind this one all the same. Names it if
+    /// it is the `first`.
+    ///
+    /// Firmware told the core which devices these are, when their drivers came. The IOMMU is asked
+    /// now. In a PCI segment without a single endpoint, it has none: even a host bridge is one.
+    fn depends(&self, dev: &device::Device, device: &Device, first: bool) -> bool {
+        if !first || self.own == Requester::of(dev) || self.was_refused(dev) {
+            return false;
+        }
+        let mut is_here = false;
+        Requester::for_each_alias(dev, |alias| {
+            let id = self.endpoint_id(alias);
+            is_here |= id.is_some_and(|id| device.knows_endpoint(id));
+        });
+        if is_here {
             dev_warn!(
                 dev,
                 "its driver came before that of the IOMMU: global bypass stays open for it\n"
             );
-        });
-        empty && !refused
+        }
+        is_here
     }
 }

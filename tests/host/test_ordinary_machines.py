@@ -67,6 +67,29 @@ def test_iommu_behind_itself_suspends(guests):
     assert guest.trace.since().bypass() == 0
 
 
+NVME_DRIVES, NVME_SLOT = 8, 8
+
+
+def test_drivers_that_probe_asynchronously(guests, tmp_path):
+    """The core leaves out a device that a driver just refuses, for lack of an IOMMU, when this is registered."""
+    slots = range(NVME_SLOT, NVME_SLOT + NVME_DRIVES)
+    images_of = {slot: qemu.disk_image(tmp_path / f"nvme{slot}", mib=1) for slot in slots}
+    drives = [qemu.nvme(image, f"drive{slot}", addr=slot) for slot, image in images_of.items()]
+    guest = guests.boot(command_line="driver_async_probe=*", devices=drives)
+    guest.wait_until(f"[ $(ls -d /sys/block/nvme* | wc -l) = {1 + NVME_DRIVES} ]", timeout=60)
+    for number in range(1 + NVME_DRIVES):
+        guest.check(f"dd if=/dev/nvme{number}n1 of=/dev/null bs=64k count=4 iflag=direct")
+    iommu = f"0000:00:{guest.slots.iommu:02x}.0"
+    outside = guest.check(
+        "for device in /sys/bus/pci/devices/*; do"
+        f"  [ ${{device##*/}} = {iommu} ] || [ -e $device/iommu_group ] || echo ${{device##*/}}; done"
+    ).split()
+    if guest.flavour != C_DRIVER:
+        named = guest.run("dmesg | grep 'global bypass stays open'").output
+        assert guest.trace.since().bypass() == bool(outside), f"without a group: {outside}; it says {named}"
+        assert not outside or any(name in named for name in outside), f"without a group: {outside}; it says {named}"
+
+
 RINGS = {"packed": True, "in_order": True, "event_idx": False, "indirect_desc": False}
 
 

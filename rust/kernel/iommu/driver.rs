@@ -227,7 +227,8 @@ pub use self::{
         is_without_group,
         watch_devices,
         Change,
-        Unbound, //
+        Unbound,
+        WithoutGroup, //
     }, //
 };
 

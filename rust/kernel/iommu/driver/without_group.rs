@@ -53,12 +53,20 @@ pub fn is_without_group(dev: &Device) -> bool {
     }
 }
 
-/// Calls `f` for each PCI device that has a driver, but is in no IOMMU group. May sleep.
+/// A PCI device that is in no IOMMU group.
+pub enum WithoutGroup<'a> {
+    /// It has no driver.
+    Unbound(Unbound<'a>),
+    /// It has a driver, or is locked, so that it may be about to get one.
+    Used(&'a Device),
+}
+
+/// Calls `f` for each PCI device that is in no IOMMU group. May sleep.
 ///
-/// Such a device is not behind an IOMMU, or was given a driver before the driver of its IOMMU came:
-/// the core does not take it over then.
-pub fn for_each_without_group(mut f: impl FnMut(&Device)) {
-    let mut f: &mut dyn FnMut(&Device) = &mut f;
+/// Such a device is not behind an IOMMU, or was given a driver before the driver of its IOMMU came,
+/// or just when that came: the core does not take it over then.
+pub fn for_each_without_group(mut f: impl FnMut(WithoutGroup<'_>)) {
+    let mut f: &mut dyn FnMut(WithoutGroup<'_>) = &mut f;
 
     #[cfg(CONFIG_PCI)]
     // SAFETY: The bus is registered since early at boot. The function takes a reference on each
@@ -77,24 +85,38 @@ pub fn for_each_without_group(mut f: impl FnMut(&Device)) {
 
 /// # Safety
 ///
-/// `dev` has to be valid, and `data` has to point to a `&mut dyn FnMut(&Device)` that nobody else
-/// uses.
+/// `dev` has to be valid, and `data` has to point to a `&mut dyn FnMut(WithoutGroup<'_>)` that
+/// nobody else uses.
 #[cfg(CONFIG_PCI)]
 unsafe extern "C" fn visit(dev: *mut bindings::device, data: *mut c_void) -> c_int {
     // SAFETY: By the safety requirements.
-    let f = unsafe { &mut *data.cast::<&mut dyn FnMut(&Device)>() };
-    // SAFETY: The pointer is read once, and not followed.
-    let group = unsafe { (&raw const (*dev).iommu_group).read_volatile() };
+    let f = unsafe { &mut *data.cast::<&mut dyn FnMut(WithoutGroup<'_>)>() };
     // SAFETY: `dev` is valid for the duration of the call.
-    let dev = unsafe { Device::from_raw(dev) };
+    let (device, lock) = unsafe { (Device::from_raw(dev), &raw mut (*dev).mutex) };
+    // SAFETY: The pointer is read once, and not followed.
+    let has_group = || unsafe { !(&raw const (*dev).iommu_group).read_volatile().is_null() };
 
-    if group.is_null() && has_driver(dev) {
-        f(dev);
+    if has_group() {
+        return 0;
     }
+    // The device's lock is not waited for: its owner may be waiting for the caller.
+    // SAFETY: The device is valid.
+    if unsafe { bindings::mutex_trylock(lock) } == 0 {
+        f(WithoutGroup::Used(device));
+        return 0;
+    }
+    if has_driver(device) {
+        f(WithoutGroup::Used(device));
+    } else if !has_group() {
+        // INVARIANT: It is locked, and has no driver.
+        f(WithoutGroup::Unbound(Unbound(device)));
+    }
+    // SAFETY: It was locked above, by this thread.
+    unsafe { bindings::mutex_unlock(lock) };
     0
 }
 
-/// A device that has just lost its driver, and does no DMA any more.
+/// A device that has no driver, and does no DMA.
 ///
 /// # Invariants
 ///
@@ -106,7 +128,7 @@ impl Unbound<'_> {
     /// sleep.
     ///
     /// The core does so by itself only when a device is added, or an IOMMU is registered, and then
-    /// not for one that has a driver.
+    /// not for one that has a driver, or is just being refused by one.
     ///
     /// # Errors
     ///
