@@ -186,7 +186,7 @@ impl driver::Domain for DomainHandle {
         if to_tell && !gather.extend(removed.first(), removed.last()) {
             // It does not touch what was gathered before: that goes to the device.
             if let Some(before) = gathered(gather) {
-                self.domain.stage_unmap(before);
+                self.domain.unmap_and_sync(before);
             }
             if !gather.restart(removed.first(), removed.last()) {
                 // There is nothing to gather with: the core will not wait for this one.

@@ -141,6 +141,52 @@ static void fake_lazy_gone(struct kunit *test)
 	}
 }
 
+/*
+ * A device does not look at its ring while ranges are unmapped that do not touch, strictly
+ * or lazily, and more than wait for a flush: none goes unreported.
+ */
+static void fake_lazy_late(struct kunit *test)
+{
+	struct fake_config config = fake_default_config;
+	struct fake_test *t = test->priv;
+	struct iommu_iotlb_gather gather;
+	struct test_domain *domain;
+	unsigned int i;
+
+	test_needs_unsafe(t, "spins for ever");
+	config.ring_size = FAKE_MAX_RING;
+	domain = test_start_domain(t, &config, 1);
+	KUNIT_ASSERT_EQ(test, test_attach(t, 0, domain), 0);
+	test_map_each(t, domain, 102, 2, 1);
+	t->fake->unplugged_after_ms = 0;
+	fake_end(t->fake, FAKE_STOPS);
+
+	test_log_mark(t);
+	iommu_iotlb_gather_init(&gather);
+	for (i = 200; i < 204; i += 2) {
+		KUNIT_EXPECT_EQ(test,
+				iommu_unmap_fast(domain->domain,
+						 domain->base + i * t->granule,
+						 t->granule, &gather),
+				t->granule);
+		test_forget(domain, i, 1);
+	}
+	iommu_iotlb_sync(domain->domain, &gather);
+	for (i = 200; i < 204; i += 2)
+		KUNIT_EXPECT_TRUE_MSG(test,
+				      lazy_reported(t, domain->base + i * t->granule),
+				      "nothing is reported of slot %u", i);
+
+	test_log_mark(t);
+	for (i = 0; i < 100; i++)
+		lazy_unmap(t, domain, 2 * i, 1);
+	iommu_flush_iotlb_all(domain->domain);
+	KUNIT_EXPECT_TRUE_MSG(test, lazy_reported(t, domain->base),
+			      "nothing is reported of slot 0");
+	fake_go_on(t->fake);
+	test_expect_agree(t, "when it looks again");
+}
+
 /* Tries to get the address again. Returns how often the DMA API gives a working one. */
 static unsigned int lazy_map_again(struct fake_test *t, void *memory, u64 stale)
 {
@@ -212,6 +258,7 @@ static void fake_lazy_dma_api(struct kunit *test)
 static struct kunit_case fake_lazy_cases[] = {
 	KUNIT_CASE_PARAM(fake_lazy_refused, lazy_gen_params),
 	KUNIT_CASE(fake_lazy_gone),
+	KUNIT_CASE_SLOW(fake_lazy_late),
 	KUNIT_CASE(fake_lazy_dma_api),
 	{}
 };

@@ -90,6 +90,8 @@ struct State {
     /// addresses again before. Ranges that touch become one, for one UNMAP. Each consists of whole
     /// mappings, so that the device does not have to split one (virtio 1.3, section 5.13.6.6).
     pending: Spans<MAX_PENDING>,
+    /// The smallest range that has all of which an UNMAP was staged since the last flush.
+    staged: Option<Span>,
     presence: Presence,
     /// Attached endpoint ids.
     endpoints: usize,
@@ -139,6 +141,7 @@ impl Domain {
                 state <- new_spinlock_irq!(State {
                     mappings: Mappings::new(),
                     pending: Spans::new(),
+                    staged: None,
                     presence: Presence::Absent,
                     endpoints: 0,
                     incomplete: false,
@@ -291,14 +294,9 @@ impl Domain {
         Some(Removed { span, to_tell })
     }
 
-    /// Stages an UNMAP. The caller holds no lock.
+    /// Returns when the device does not translate `span` any more. The caller holds no lock.
     ///
     /// The engine reports what the device refuses or cannot be told, here and below.
-    pub(super) fn stage_unmap(&self, span: Span) {
-        let _ = self.device.engine.unmap(self.id(), span);
-    }
-
-    /// Returns when the device does not translate `span` any more. The caller holds no lock.
     ///
     /// Not a part of its callers, which often find that there is nothing to do.
     #[inline(never)]
@@ -323,28 +321,26 @@ impl Domain {
     fn make_pending(&self, span: Span) {
         // Nobody uses the range again before the flush, so the lock was not needed for this.
         while !self.state.lock().pending.add(span) {
-            let _ = self.stage_pending();
+            self.stage_pending();
         }
     }
 
-    /// Stages an UNMAP of each range that waits for it. Returns the smallest range that has all of
-    /// which there is one.
+    /// Stages an UNMAP of each range that waits for it.
     ///
     /// None waits any more then: who unmapped them may use them for something else.
-    fn stage_pending(&self) -> Option<Span> {
+    fn stage_pending(&self) {
         let engine = &self.device.engine;
-        let mut all: Option<Span> = None;
         loop {
             let mut state = self.state.lock();
             let span = match state.pending.last() {
                 Some(span) => span,
-                None => return all,
+                None => return,
             };
             let domain = self.id();
             match engine.stage(Request::Unmap { domain, span }) {
                 Ok(()) => {
                     state.pending.remove_last();
-                    all = Some(all.map_or(span, |all| all.cover(span)));
+                    state.staged = Some(state.staged.map_or(span, |all| all.cover(span)));
                 }
                 Err(error) => {
                     drop(state);
@@ -369,7 +365,8 @@ impl Domain {
     /// Returns when the device does not translate any more what was unmapped before.
     pub(super) fn flush(&self) {
         let engine = &self.device.engine;
-        let staged = self.stage_pending();
+        self.stage_pending();
+        let staged = self.state.lock().staged.take();
         // Somebody else may have staged what was unmapped: sync in any case.
         if let (Err(_), Some(span)) = (engine.sync(), staged) {
             engine.report_unmap(self.id(), span);

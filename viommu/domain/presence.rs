@@ -97,6 +97,7 @@ impl Domain {
             state.presence = Presence::Absent;
             state.incomplete = false;
             state.pending.clear();
+            state.staged = None;
             drop(state);
             if let Some(account) = self.device.engine.domain_has_left(self.id()) {
                 self.state.lock().account = Some(account);

@@ -127,15 +127,10 @@ impl Engine {
         self.make_room_for(error, Wait::Spins)
     }
 
-    /// Stages an UNMAP, waiting for room if there is none. The caller holds no lock.
+    /// Stages an UNMAP, waiting for room if there is none, and waits until it is answered. The
+    /// caller holds no lock.
     ///
     /// A range that the device may go on translating is reported, here and below.
-    #[inline]
-    pub(crate) fn unmap(&self, domain: u32, span: Span) -> Result {
-        self.stage_unmap(domain, span).map(drop)
-    }
-
-    /// Like [`Self::unmap`] and [`Self::sync`] in a row, at less cost.
     #[inline]
     pub(crate) fn unmap_and_sync(&self, domain: u32, span: Span) -> Result {
         let state = self.stage_unmap(domain, span)?;

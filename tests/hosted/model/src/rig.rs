@@ -121,7 +121,11 @@ impl Rig {
     }
 
     pub(super) fn unmap(&self, domain: u32, page: u64) -> Result {
-        self.engine.unmap(domain, span(page))?;
+        let span = span(page);
+        while let Err(error) = self.engine.stage(Request::Unmap { domain, span }) {
+            let room = self.engine.make_room(error);
+            room.inspect_err(|_| self.engine.lose_unmap(domain, span))?;
+        }
         self.note(Op::Unmap(domain, page));
         Ok(())
     }

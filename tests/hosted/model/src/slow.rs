@@ -115,7 +115,7 @@ pub(super) fn late() {
     let mut lost = Vec::new();
     for _ in 0..=room {
         let page = rig.page();
-        match rig.engine.unmap(3, span(page)) {
+        match rig.unmap(3, page) {
             Ok(()) => {
                 assert_eq!(rig.sync(), Err(EIO), "back at once");
                 given_up.push(page);
