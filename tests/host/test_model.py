@@ -65,6 +65,7 @@ MUTANTS = {
     "unforgiven": "last_endpoint",
     "forgets-early": "last_endpoint",
     "believed": "denied_but_there",
+    "believed-map": "denied_but_there",
     "hasty-end": "all_leave",
     "lost-report": "refused_at_the_end",
     "hot-loop": "end_of_shortage",

@@ -168,13 +168,16 @@ impl Accounts {
         denied == Some(true)
     }
 
-    /// The endpoint could not be detached. What the device denied meanwhile may be there after all:
-    /// all is barred then, and the return value says so.
+    /// The endpoint could not be detached. What the device denied meanwhile, be it MAP or UNMAP, is
+    /// not done in a domain that is there after all: all is missing and barred then, and the return
+    /// value says so.
     pub(super) fn stays(&mut self, domain: u32) -> bool {
         let denied = self.update(domain, |account| {
             account.is_leaving = false;
             let denied = core::mem::take(&mut account.denied);
             if denied {
+                account.missing.add_or_cover(Span::ALL);
+                account.error = EIO;
                 account.barred.add_or_cover(Span::ALL);
             }
             denied
@@ -302,6 +305,7 @@ mod tests {
         assert!(accounts.deny(1));
         assert!(accounts.is_empty());
         assert!(accounts.stays(1));
+        assert_eq!(accounts.collect(1, span(3, 4)), Err(EIO));
         assert!(accounts.is_barred(1, span(5, 5)));
         assert!(!accounts.deny(1));
         Ok(())

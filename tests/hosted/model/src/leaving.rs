@@ -176,8 +176,11 @@ pub(super) fn denied_but_there() {
     let denied = rig.page();
     rig.map(DOMAIN, denied).expect("a healthy device");
     assert_eq!(rig.sync_map(DOMAIN, denied), Ok(()), "may still leave");
+    let other = rig.page();
+    rig.map(DOMAIN, other).expect("a healthy device");
     assert_eq!(rig.call(DETACH), Err(EIO));
     rig.engine.domain_stays(DOMAIN);
+    assert_eq!(rig.sync_map(DOMAIN, other), Err(EIO), "denied, and stays");
 
     for page in [denied, rig.page()] {
         assert_eq!(rig.map(DOMAIN, page), Err(EIO), "mapped at {page:#x}");

@@ -207,6 +207,13 @@ pub const MUTANTS: &[Mutant] = &[
         "account.barred.add_or_cover(Span::ALL);",
         "",
     ),
+    // The same, by who waits for the answer.
+    mutant(
+        "believed-map",
+        "accounts",
+        "account.missing.add_or_cover(Span::ALL);",
+        "",
+    ),
     // Before the end, endpoints are taken for detached before the device has answered.
     mutant(
         "hasty-end",
