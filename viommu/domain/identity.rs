@@ -110,7 +110,7 @@ impl Domain {
                 return Ok(());
             };
             match self.map_to_itself(part) {
-                // It was plugged in just now, or is one of those that were mapped before one failed.
+                // It was plugged in just now, or was mapped before another one failed.
                 Err(EEXIST) => Ok(()),
                 mapped => mapped,
             }
