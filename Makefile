@@ -22,7 +22,7 @@ export ARCH KDIR VARIANT QEMU
 GUESTS = $(ARCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel run test test-all test-kernels soak robustness bench parity lint series integrate unintegrate clean
+.PHONY: help setup kernel run test test-all test-kernels soak robustness bench parity matrix lint series integrate unintegrate clean
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,7 @@ help:
 #:   UPDATE=1           with W=name: put their figures into Documentation/performance/
 #:   CHECK=1            only compare with the committed figures; fails if one is worse
 #: make parity        the tests that compare with the C driver, over both; refreshes Documentation/parity.rst
+#: make matrix        machines with devices of all kinds, over both; refreshes Documentation/matrix.rst
 #: make fuzz          fuzz the parsers, each for FUZZ_SECONDS=300; FUZZ_SECONDS=3600 is more
 #: make lint          rustfmt, clippy, rustdoc, checkpatch, no unsafe in the driver, shellcheck, ruff
 #: make integrate KDIR=tree     put this project into a Linux 7.3 tree
@@ -91,10 +92,11 @@ test-all: TEST_KERNELS.arm64 := base 64k
 OTHER_QEMUS := $(if $(QEMU),,10.0 11.1)
 test-all: SETUP := $(OTHER_QEMUS:%=--qemu=%)
 # The fake device is in kernels for x86-64 only, and so is the comparison with the C driver.
-soak robustness parity: TESTED := x86_64
+soak robustness parity matrix: TESTED := x86_64
 soak: TEST_KERNELS.x86_64 := debug
+matrix: TEST_KERNELS.x86_64 := machines
 robustness: TEST_KERNELS.x86_64 := module debug
-test test-all parity soak robustness: GUESTS := $(TESTED)
+test test-all parity matrix soak robustness: GUESTS := $(TESTED)
 
 # One kernel after the other: they start from the base kernel's objects.
 test-kernels: setup
@@ -124,6 +126,9 @@ bench: setup
 
 parity: test-kernels
 	$(PYTEST) --parity --parity-table Documentation/parity.rst -m parity
+
+matrix: test-kernels
+	$(PYTEST) --all --matrix-table Documentation/matrix.rst -m matrix
 
 FUZZ_SECONDS ?= 300
 fuzz: setup

@@ -73,8 +73,9 @@ def pytest_addoption(parser):
     parser.addoption("--flavour", action="append", default=[], help=text)
     text = "also the tests over the C driver, to compare, and their long ones; part of --all"
     parser.addoption("--parity", action="store_true", help=text)
-    text = "a document whose table of the outcomes over both drivers is to be refreshed"
-    parser.addoption("--parity-table", type=Path, metavar="FILE", help=text)
+    for mark, tests in (("parity", "the tests that are compared"), ("matrix", "the matrix of machines")):
+        text = f"a document whose table of the outcomes of {tests} over both drivers is to be refreshed"
+        parser.addoption(f"--{mark}-table", type=Path, metavar="FILE", help=text)
 
 
 def pytest_configure(config):
@@ -83,8 +84,10 @@ def pytest_configure(config):
     text = "lifecycle: how kernels take the IOMMU, let it go and hand it over; there QEMUs differ most"
     config.addinivalue_line("markers", text)
     config.addinivalue_line("markers", "parity: also runs over the C driver, with --parity or --all")
+    config.addinivalue_line("markers", "matrix: a machine of the matrix, over both drivers; see matrix.rst")
     config.addinivalue_line("markers", "c_driver(reason): why the C driver fails")
-    config.pluginmanager.register(parity.Table(), "parity-table")
+    for table in parity.tables():
+        config.pluginmanager.register(table, f"{table.mark}-table")
 
 
 def pytest_report_header(config):
@@ -139,10 +142,12 @@ def scope_of(nodeid):
 
 
 def pytest_sessionfinish(session):
-    path = session.config.getoption("--parity-table")
     # With `-n`, the others run the tests, and this process gets to know all outcomes.
-    if path and not hasattr(session.config, "workerinput"):
-        session.config.pluginmanager.get_plugin("parity-table").write(path)
+    if hasattr(session.config, "workerinput"):
+        return
+    for mark in ("parity", "matrix"):
+        if path := session.config.getoption(f"--{mark}-table"):
+            session.config.pluginmanager.get_plugin(f"{mark}-table").write(path)
 
 
 # Where a module does not say otherwise
@@ -162,7 +167,7 @@ def guests(flavour, tmp_path_factory, request):
 def logs_are_checked(request):
     """With both drivers side by side, a report in a log counts against the test that caused it."""
     yield
-    if request.node.get_closest_marker("parity") and "guests" in request.fixturenames:
+    if any(request.node.get_closest_marker(mark) for mark in ("parity", "matrix")) and "guests" in request.fixturenames:
         request.getfixturevalue("guests").check_logs()
 
 

@@ -147,6 +147,7 @@ ARM64_ACPI = replace(ARM64, name="arm64-acpi", acpi=True)
 ARM64_64K = replace(ARM64, name="arm64-64k", variant="64k", page_size=65536, long=True)
 # The kernel's own driver, to compare with
 C_DRIVER = Flavour("c", variant="module", driver="virtio-iommu", long=True)
+MACHINES_C = replace(MACHINES, name="machines-c", driver=C_DRIVER.driver)
 
 
 def qemu_version(arch):

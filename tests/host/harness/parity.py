@@ -10,22 +10,26 @@ What the C driver does is information: such a test never fails the run. Where it
 for the table:
 
     @parity.c_driver("hangs for good: it spins on the broken device with interrupts off")
+
+The matrix of machines has a table of its own, with a column for each driver on each QEMU.
 """
 
 import csv
 import io
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import qemu
 
-from harness.machine import C_DRIVER
+from harness.machine import C_DRIVER, MACHINES_C
 
-_BEGIN, _END = ".. parity table: begin", ".. parity table: end"
 _NOT_RUN = "-"
 # How wide the columns of the table are on a terminal
-_NAME_WIDTH, _C_WIDTH = 62, 44
+_NAME_WIDTH, _OUTCOME_WIDTH = 62, 44
+
+DRIVERS = ("C", "Rust")
 
 
 def c_driver(reason):
@@ -35,7 +39,16 @@ def c_driver(reason):
 
 def is_over_c(item):
     callspec = getattr(item, "callspec", None)
-    return callspec is not None and callspec.params.get("flavour") is C_DRIVER
+    return callspec is not None and callspec.params.get("flavour") in (C_DRIVER, MACHINES_C)
+
+
+def driver_of(item):
+    return DRIVERS[not is_over_c(item)]
+
+
+def driver_and_qemu_of(item):
+    series = re.search(r"version (\d+\.\d+)", qemu.version(item.callspec.params["flavour"].arch)).group(1)
+    return f"{driver_of(item)} {series}"
 
 
 def row_name(item):
@@ -54,60 +67,63 @@ class Outcome:
 
     ran: bool = False
     failure: str | None = None
+    skipped: str | None = None
 
     def __str__(self):
         if self.failure is not None:
             return f"fails: {self.failure}"
-        return "pass" if self.ran else _NOT_RUN
-
-
-@dataclass
-class Row:
-    """One test over both drivers."""
-
-    c: Outcome = field(default_factory=Outcome)
-    rust: Outcome = field(default_factory=Outcome)
+        return "pass" if self.ran else self.skipped or _NOT_RUN
 
 
 class Table:
-    """A plugin of pytest that gathers the outcomes, and the properties `cost` that tests record."""
+    """A plugin of pytest that gathers the outcomes of tests with a mark, and the properties `cost` that they record.
 
-    def __init__(self):
+    `columns` has the width of each in a document. With `skips` the table says why a test was skipped.
+    """
+
+    def __init__(self, mark, columns, column_of=driver_of, *, skips=False):
+        self.mark, self.columns, self._column_of, self._skips = mark, columns, column_of, skips
+        # Of each test: column to outcome
         self.rows = {}
         self.costs = []
 
+    # Once it is known which tests run
+    @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items):
         for item in items:
-            if not item.get_closest_marker("parity"):
+            if not item.get_closest_marker(self.mark):
                 continue
             known = item.get_closest_marker("c_driver")
-            item.user_properties.append(("parity", (row_name(item), is_over_c(item), known and known.args[0])))
+            reason = known.args[0] if known and is_over_c(item) else None
+            item.user_properties.append((self.mark, (row_name(item), self._column_of(item), reason)))
             if is_over_c(item):
                 item.add_marker(pytest.mark.xfail(reason="the C driver", strict=False))
 
     def pytest_runtest_logreport(self, report):
-        found = dict(report.user_properties).get("parity")
+        found = dict(report.user_properties).get(self.mark)
         if not found:
             return
-        name, over_c, known = found
+        name, column, known = found
         if report.when == "call":
-            driver = "C" if over_c else "Rust"
-            self.costs += [f"{driver:4}  {text}" for key, text in report.user_properties if key == "cost"]
-        row = self.rows.setdefault(name, Row())
-        outcome = row.c if over_c else row.rust
+            self.costs += [f"{column:4}  {text}" for key, text in report.user_properties if key == "cost"]
+        outcome = self.rows.setdefault(name, {}).setdefault(column, Outcome())
         failed = report.failed or (report.skipped and hasattr(report, "wasxfail"))
         if failed and outcome.failure is None:
-            outcome.failure = (known if over_c else None) or first_line(report)
+            outcome.failure = known or first_line(report)
+        if self._skips and report.skipped and not failed:
+            outcome.skipped = f"skipped: {report.longrepr[2].removeprefix('Skipped: ')}"
         outcome.ran |= report.when == "call" and not (report.skipped and not failed)
 
     def pytest_terminal_summary(self, terminalreporter):
         if not self.rows:
             return
+        columns = [column for column in self.columns if any(column in row for row in self.rows.values())]
         terminalreporter.section("C driver and Rust driver")
-        line = f"{{:{_NAME_WIDTH}}}  {{:{_C_WIDTH}}}  {{}}".format
-        terminalreporter.write_line(line("test", "C", "Rust"))
+        line = "  ".join([f"{{:{_NAME_WIDTH}}}", *[f"{{:{_OUTCOME_WIDTH}}}"] * len(columns)]).format
+        terminalreporter.write_line(line("test", *columns).rstrip())
         for name, row in sorted(self.rows.items()):
-            terminalreporter.write_line(line(name, str(row.c), str(row.rust)))
+            outcomes = (str(row.get(column, Outcome())) for column in columns)
+            terminalreporter.write_line(line(name, *outcomes).rstrip())
         if self.costs:
             terminalreporter.section("What it took, on this machine and under emulation")
         for cost in self.costs:
@@ -116,24 +132,33 @@ class Table:
     def write(self, path):
         """Refresh the rows in a document of the tests that have run; the others stay."""
         text = path.read_text(encoding="utf-8")
-        before, _, rest = text.partition(f"{_BEGIN}\n")
-        old, _, after = rest.partition(f"{_END}\n")
-        if not rest or not after:
-            raise ValueError(f"{path} has no `{_BEGIN}` or no `{_END}`")
+        begin, end = (f".. {self.mark} table: {word}" for word in ("begin", "end"))
+        before, _, rest = text.partition(f"{begin}\n")
+        old, found, after = rest.partition(f"{end}\n")
+        if not found:
+            raise ValueError(f"{path} has no `{begin}` or no `{end}`")
         lines = [line.strip() for line in old.splitlines() if line.startswith('   "')]
-        rows = {name: (c, rust) for name, c, rust in csv.reader(lines)}
+        rows = {name: outcomes for name, *outcomes in csv.reader(lines)}
         for name, row in self.rows.items():
-            old_c, old_rust = rows.get(name, (_NOT_RUN, _NOT_RUN))
-            rows[name] = (
-                (str(row.c) if row.c.ran or row.c.failure else old_c),
-                (str(row.rust) if row.rust.ran or row.rust.failure else old_rust),
-            )
+            old_outcomes = rows.get(name, [_NOT_RUN] * len(self.columns))
+            rows[name] = [
+                old if (new := str(row.get(column, Outcome()))) == _NOT_RUN else new
+                for column, old in zip(self.columns, old_outcomes, strict=True)
+            ]
         out = io.StringIO()
         writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writerows([name, *outcomes] for name, outcomes in sorted(rows.items()))
         table = "".join(f"   {line}\n" for line in out.getvalue().splitlines())
-        head = '\n.. csv-table::\n   :header: "test", "C", "Rust"\n   :widths: 50, 40, 10\n\n'
-        path.write_text(f"{before}{_BEGIN}\n{head}{table}\n{_END}\n{after}", encoding="utf-8")
+        header = ", ".join(f'"{word}"' for word in ("test", *self.columns))
+        widths = ", ".join(str(width) for width in (50, *self.columns.values()))
+        head = f"\n.. csv-table::\n   :header: {header}\n   :widths: {widths}\n\n"
+        path.write_text(f"{before}{begin}\n{head}{table}\n{end}\n{after}", encoding="utf-8")
+
+
+def tables():
+    """Those that a run prints, and can write."""
+    matrix = {f"{driver} {series}": 20 for series in ("7.2", "10.0", "11.1") for driver in DRIVERS}
+    return [Table("parity", {"C": 40, "Rust": 10}), Table("matrix", matrix, driver_and_qemu_of, skips=True)]
 
 
 def first_line(report):
