@@ -77,6 +77,7 @@ impl<T: Driver> Registered<T> {
         // the entry has been removed, here or in `unregister`.
         unsafe { registry::insert(key, fwnode, data, Arc::as_ptr(&instance).cast()) }?;
 
+        let turn = registry::turn();
         // - The `struct iommu_device` has been initialized, is not registered, and does not move.
         //   It lives until it has been unregistered (on error, the core does that itself), and as
         //   each endpoint has an `Arc`, for as long as an endpoint refers to it.
@@ -88,7 +89,6 @@ impl<T: Driver> Registered<T> {
         //   as long as `hwdev` is, which the caller sees to, so that its address is not that of
         //   another. It is the one in the instance; were it not, `probe_device` would find none.
         //
-        let turn = registry::turn();
         // SAFETY: The three points above are what the function needs.
         let ret = to_result(unsafe {
             bindings::iommu_device_register(instance.as_raw(), VTable::<T>::OPS, hwdev.as_raw())
@@ -123,12 +123,12 @@ impl<T: Driver> Registered<T> {
         //    which it had been successful are in their groups.
         registry::remove(Instance::<T>::key(), instance.fwnode());
 
+        let turn = registry::turn();
         // 2. So this finds and releases them, except for one that is off its bus already, in the
         //    middle of `device_del()`. The notifier of `device_del()` releases that, with the help
         //    of its own reference on the instance. After that the core does not find the instance
         //    any more.
         //
-        let turn = registry::turn();
         // SAFETY: By the type invariants, the IOMMU was registered.
         unsafe { bindings::iommu_device_unregister(instance.as_raw()) };
         drop(turn);
