@@ -73,7 +73,7 @@ def pytest_addoption(parser):
     parser.addoption("--flavour", action="append", default=[], help=text)
     text = "also the tests over the C driver, to compare, and their long ones; part of --all"
     parser.addoption("--parity", action="store_true", help=text)
-    for mark, tests in (("parity", "the tests that are compared"), ("matrix", "the matrix of machines")):
+    for mark, tests in parity.MARKS.items():
         text = f"a document whose table of the outcomes of {tests} over both drivers is to be refreshed"
         parser.addoption(f"--{mark}-table", type=Path, metavar="FILE", help=text)
 
@@ -145,7 +145,7 @@ def pytest_sessionfinish(session):
     # With `-n`, the others run the tests, and this process gets to know all outcomes.
     if hasattr(session.config, "workerinput"):
         return
-    for mark in ("parity", "matrix"):
+    for mark in parity.MARKS:
         if path := session.config.getoption(f"--{mark}-table"):
             session.config.pluginmanager.get_plugin(f"{mark}-table").write(path)
 
@@ -167,7 +167,7 @@ def guests(flavour, tmp_path_factory, request):
 def logs_are_checked(request):
     """With both drivers side by side, a report in a log counts against the test that caused it."""
     yield
-    if any(request.node.get_closest_marker(mark) for mark in ("parity", "matrix")) and "guests" in request.fixturenames:
+    if any(request.node.get_closest_marker(mark) for mark in parity.MARKS) and "guests" in request.fixturenames:
         request.getfixturevalue("guests").check_logs()
 
 

@@ -30,6 +30,8 @@ _NOT_RUN = "-"
 _NAME_WIDTH, _OUTCOME_WIDTH = 62, 44
 
 DRIVERS = ("C", "Rust")
+# What has a table of its own: the mark of its tests, and what these are
+MARKS = {"parity": "the tests that are compared", "matrix": "the matrix of machines"}
 
 
 def c_driver(reason):
